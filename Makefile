@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+
+PY := .venv/bin/python
+INSTALLED := .venv/.installed
+# The integration tests wait more than they compute.
+PYTEST := $(PY) -m pytest -q -n 4 --dist worksteal
+# Nothing here ever touches ~/airflow.
+export AIRFLOW_HOME := $(CURDIR)/.airflow
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help
+help:  ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(INSTALLED)  ## Set up .venv with the pinned development environment
+	@echo "Ready: .venv"
+
+$(INSTALLED): pyproject.toml constraints/airflow-3.3.2.txt tools/install.sh tools/find_python.sh
+	@tools/install.sh
+
+.PHONY: demo
+demo: $(INSTALLED)  ## Run the whole pipeline in a real Airflow against the sandbox
+	@$(PY) -m tools.demo
+
+.PHONY: demo-ui
+demo-ui: $(INSTALLED)  ## Start a live Airflow with the sandbox and runs to look at
+	@$(PY) -m tools.demo_ui
+
+.PHONY: test
+test: $(INSTALLED)  ## Run the unit and integration tests
+	@$(PYTEST)
+
+.PHONY: test-unit
+test-unit: $(INSTALLED)  ## Run the unit tests alone
+	@$(PYTEST) tests/unit
+
+.PHONY: test-browser
+test-browser: $(INSTALLED)  ## Look at the gallery in a live Airflow with a real browser
+	@tools/install_chromium.sh
+	@$(PY) -m pytest -q tests/browser
+
+.PHONY: screenshots
+screenshots: $(INSTALLED)  ## Take the documentation's pictures anew
+	@tools/install_chromium.sh
+	@LUMA_SCREENSHOTS=docs/images $(PY) -m pytest -q tests/browser -k TestScreenshots
+
+.PHONY: test-system
+test-system: $(INSTALLED)  ## Run the tests that start and crash a live Airflow
+	@$(PY) -m pytest -q tests/system
+
+.PHONY: lint
+lint: $(INSTALLED)  ## Check style and formatting
+	@ruff check --quiet . && ruff format --quiet --check . && echo "Style and format: fine"
+
+.PHONY: types
+types: $(INSTALLED)  ## Check the package's types
+	@mypy
+
+.PHONY: build
+build: $(INSTALLED)  ## Build wheel and sdist into dist/ and check what is in them
+	@rm -rf dist
+	@uv build --quiet --build-constraint constraints/airflow-3.3.2.txt --out-dir dist .
+	@$(PY) tools/check_dist.py dist
+
+.PHONY: docs
+docs: $(INSTALLED)  ## Build the documentation into docs/_build/html
+	@$(PY) -m sphinx -E -W --keep-going -q -b html docs docs/_build/html
+	@echo "Documentation: docs/_build/html/index.html"
+
+.PHONY: constraints
+constraints: $(INSTALLED)  ## Pin the newest dependencies anew
+	@tools/compile_constraints.sh
+
+.PHONY: clean
+clean:  ## Remove everything that the other targets made
+	@rm -rf .venv .airflow demo-videos .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
