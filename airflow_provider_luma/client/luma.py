@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Luma API of a relay, call by call."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from airflow_provider_luma.client.balance import Balance, decode_balance
+from airflow_provider_luma.client.models import (
+    ExtensionRequest,
+    GenerationRequest,
+    LumaTask,
+    TaskState,
+    decode_tasks,
+    is_task_id,
+)
+from airflow_provider_luma.exceptions import (
+    LumaAmbiguousSubmitError,
+    LumaApiError,
+    LumaConfigError,
+    LumaConnectionError,
+    LumaError,
+    LumaRequestError,
+    LumaResponseError,
+    LumaTaskNotFoundError,
+)
+
+log = logging.getLogger(__name__)
+
+DEFAULT_BATCH_SIZE: Final = 100
+# Nobody's task, in a form that every relay takes for an id.
+_PROBE_ID: Final = "00000000-0000-4000-8000-000000000000"
+# A batch, its halves and its quarters.
+_MANY_REFUSALS: Final = 7
+
+
+class LumaClient:
+    """
+    A client of one relay with one key: a context manager, safe to share between threads.
+
+    Queries cost nothing and are retried on passing faults. Submits and extends cost money and are
+    sent exactly once.
+
+    :param base_url: The relay's address, for example ``https://xuedingmao.online``; https when it has
+        no scheme, a path prefix is honoured.
+    :param api_key: The relay's API key.
+    :param batch_size: How many ids one batch query carries at most.
+    :param connect_timeout: Seconds for establishing a connection.
+    :param read_timeout: Seconds for the answer to a query.
+    :param submit_timeout: Seconds for the answer to a submit; giving up early leaves it ambiguous.
+        Default: two minutes, or ``read_timeout`` if that is longer.
+    :param verify: Whether to check the TLS certificate, or the path of a CA bundle to check it with.
+    :param proxies: Proxies by scheme, as ``requests`` takes them. Without them the environment's are used.
+    :param max_retries: How often a query is sent again on a passing fault, with growing pauses.
+    :raises LumaConfigError: when an argument is unusable.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        connect_timeout: float = 5.0,
+        read_timeout: float = 30.0,
+        submit_timeout: float | None = None,
+        verify: bool | str = True,
+        proxies: Mapping[str, str] | None = None,
+        max_retries: int = 3,
+    ) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise LumaConfigError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
+        # Here and not above, because requests costs most of this package's import, and Dag files that
+        # make no call are parsed all the time.
+        from airflow_provider_luma.client.http import RelaySession
+
+        self.batch_size = batch_size
+        self._session = RelaySession(
+            base_url,
+            api_key,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            submit_timeout=submit_timeout,
+            verify=verify,
+            proxies=proxies,
+            max_retries=max_retries,
+        )
+
+    @property
+    def base_url(self) -> str:
+        """The relay's address, normalised."""
+        return self._session.base_url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def get_tasks(self, ids: Iterable[str]) -> dict[str, LumaTask]:
+        """
+        Ask for many tasks, ``batch_size`` ids a call.
+
+        A call that the relay refuses for one of its ids is repeated in halves until that id stands
+        alone; it then comes back with its ``problem`` set. A relay that refuses every call, also for an id
+        that is nobody's, is an error.
+
+        :param ids: Task ids; repeated ones are asked for once.
+        :return: The tasks that the relay knows, in the order of *ids*. Unknown ids are left out.
+        :raises LumaConfigError: when *ids* is a text, or an id has no known form.
+        :raises LumaError: when a call fails as a whole.
+        """
+        if isinstance(ids, str):
+            raise LumaConfigError(
+                f"ids must be a list of task ids, got the text {ids!r}: put it into a list."
+            )
+        wanted = list(dict.fromkeys(ids))
+        for task_id in wanted:
+            _check_id(task_id)
+        found: dict[str, LumaTask] = {}
+        for start in range(0, len(wanted), self.batch_size):
+            found.update(self._get_chunk(wanted[start : start + self.batch_size]))
+        return {task_id: found[task_id] for task_id in wanted if task_id in found}
+
+    def _get_chunk(self, ids: Sequence[str]) -> dict[str, LumaTask]:
+        found: dict[str, LumaTask] = {}
+        parts, refusals, an_id_is_why = deque([ids]), 0, False
+        while parts:
+            part = parts.popleft()
+            try:
+                found.update(self.query(part))
+                an_id_is_why = True
+            except LumaRequestError as error:
+                refusals += 1
+                unknown = isinstance(error, LumaTaskNotFoundError)
+                an_id_is_why = an_id_is_why or unknown
+                if len(part) > 1:
+                    parts.extend((part[: len(part) // 2], part[len(part) // 2 :]))
+                elif not unknown:
+                    found[part[0]] = LumaTask(id=part[0], state=TaskState.UNKNOWN, problem=str(error))
+                if refusals == _MANY_REFUSALS and parts and not an_id_is_why and not self._accepts_calls():
+                    raise
+        return found
+
+    def _accepts_calls(self) -> bool:
+        try:
+            self.query([_PROBE_ID])
+        except LumaTaskNotFoundError:
+            return True
+        except LumaRequestError:
+            return False
+        return True
+
+    def query(self, ids: Sequence[str]) -> dict[str, LumaTask]:
+        """
+        Make exactly one batch query.
+
+        :param ids: Task ids, as many as the call shall carry.
+        :return: The tasks among *ids* that the relay knows. If it tells one twice, a finished state wins.
+        :raises LumaError: when the call fails.
+        """
+        found: dict[str, LumaTask] = {}
+        wanted = set(ids)
+        for task in decode_tasks(self._session.read("POST", "/luma/tasks", {"ids": list(ids)})):
+            if task.id in wanted and not (task.id in found and found[task.id].state.terminal):
+                found[task.id] = task
+        return found
+
+    def get_task(self, task_id: str) -> LumaTask:
+        """
+        Ask for one task.
+
+        :param task_id: The task's id.
+        :raises LumaTaskNotFoundError: when the relay doesn't know the id.
+        :raises LumaResponseError: when the relay's record of the task can't be read.
+        :raises LumaError: when the call fails.
+        """
+        tasks = decode_tasks(self._session.read("GET", f"/luma/generations/{_check_id(task_id)}"))
+        if not tasks:
+            raise LumaTaskNotFoundError(
+                f"The relay doesn't know the task {task_id}: check the id and that the connection is the "
+                "one that submitted it.",
+                status=200,
+                task_ids=[task_id],
+            )
+        if tasks[0].problem:
+            raise LumaResponseError(
+                f"Luma task {task_id}: {tasks[0].problem}", status=200, task_ids=[task_id]
+            )
+        return tasks[0]
+
+    def generate(self, request: GenerationRequest) -> LumaTask:
+        """
+        Submit a video generation. This costs money and is sent exactly once.
+
+        :param request: What to generate.
+        :return: The new task, usually pending.
+        :raises LumaAmbiguousSubmitError: when it is unknown whether the relay took the job.
+        :raises LumaError: when the relay certainly did not take it; ``retryable`` says if later may help.
+        """
+        return self._submit("/luma/generations", request)
+
+    def extend(self, task_id: str, request: ExtensionRequest) -> LumaTask:
+        """
+        Submit an extension of a completed video. This costs money and is sent exactly once.
+
+        :param task_id: The task whose video goes on.
+        :param request: How it goes on.
+        :return: The new task, usually pending.
+        :raises LumaAmbiguousSubmitError: when it is unknown whether the relay took the job.
+        :raises LumaError: when the relay certainly did not take it; ``retryable`` says if later may help.
+        """
+        return self._submit(f"/luma/generations/{_check_id(task_id)}/extend", request)
+
+    def _submit(self, path: str, request: GenerationRequest | ExtensionRequest) -> LumaTask:
+        try:
+            tasks = decode_tasks(self._session.submit(path, request.body()))
+        except LumaConnectionError as error:
+            if error.unsent:
+                raise
+            raise _ambiguous(error) from error
+        except LumaApiError as error:
+            # Only the relay's own error document says that it didn't take the job.
+            edge_fault = error.status >= 500 or error.status == 408 or 200 <= error.status < 300
+            if edge_fault and not error.well_formed:
+                raise _ambiguous(error) from error
+            raise
+        if not tasks:
+            raise _ambiguous("the relay answered with success, but named no task")
+        return tasks[0]
+
+    def check(self) -> str:
+        """
+        Check that the relay can be reached and accepts the key: read-only, free of charge, one call.
+
+        :return: What was found, in a sentence.
+        :raises LumaError: that says what is wrong.
+        """
+        try:
+            self.query([_PROBE_ID])
+        except LumaTaskNotFoundError:
+            # Some relays answer an unknown id with this error: reached, and the key was accepted.
+            log.debug("The relay answers unknown ids with an error.")
+        return f"The relay at {self.base_url} answers and accepts the API key."
+
+    def get_balance(self) -> Balance:
+        """
+        Ask what is left on the key: read-only, free of charge, two calls. Not every relay tells it.
+
+        :raises LumaEndpointError: when the relay has no such route.
+        :raises LumaResponseError: when its answer isn't a balance.
+        :raises LumaError: when a call fails.
+        """
+        return decode_balance(
+            self._session.read("GET", "/v1/dashboard/billing/subscription"),
+            self._session.read("GET", "/v1/dashboard/billing/usage"),
+        )
+
+
+def _check_id(task_id: str) -> str:
+    if not is_task_id(task_id):
+        raise LumaConfigError(
+            f"{task_id!r} is not a Luma task id: up to 128 letters, digits, '-' and '_' are right."
+        )
+    return task_id
+
+
+def _ambiguous(cause: LumaError | str) -> LumaAmbiguousSubmitError:
+    return LumaAmbiguousSubmitError(
+        f"It is unknown whether the relay took the job: it may be running and billed. {cause} "
+        "Don't submit it again before you have looked into the relay's task list or bill."
+    )
