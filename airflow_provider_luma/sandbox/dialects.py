@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the two families of relays put a task into JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from msgspec import UNSET
+
+from airflow_provider_luma.sandbox import media_host
+from airflow_provider_luma.sandbox.media_host import FileName
+from airflow_provider_luma.sandbox.relay import Snapshot
+
+MakeUrl = Callable[[str, FileName], str]
+
+_PALETTE = {"grid": "em9csKqXYUgqdHVmmqeZLB8YaFpLjVw2bmFTTElBHhMNTzgodD8eVzUe"}
+_STATUSES = {"processing": "IN_PROGRESS", "completed": "SUCCESS", "failed": "FAILURE"}
+
+
+class Dialect(Protocol):
+    """The shapes of one family's answers. ``url`` makes a link to a task's file; ``epoch`` dates a moment."""
+
+    def tasks(self, snapshots: Sequence[Snapshot], url: MakeUrl, epoch: Callable[[float], float]) -> object:
+        """The answer of a batch query."""
+
+    def task(self, snapshot: Snapshot, url: MakeUrl, epoch: Callable[[float], float]) -> object:
+        """The answer of a single query, a submit or an extend."""
+
+    def value(self, value: object) -> object:
+        """The answer of any other call."""
+
+
+class Bare:
+    """A task stands for itself; a batch is an array of tasks."""
+
+    def tasks(self, snapshots: Sequence[Snapshot], url: MakeUrl, epoch: Callable[[float], float]) -> object:
+        return [self.task(snapshot, url, epoch) for snapshot in snapshots]
+
+    def task(self, snapshot: Snapshot, url: MakeUrl, epoch: Callable[[float], float]) -> object:
+        script = snapshot.task.script
+        if script.malformed is not UNSET:
+            return _malformed(
+                script.malformed, {"id": snapshot.task.id, "state": 7, "video": "none", "created_at": []}
+            )
+        artifacts = _artifacts(snapshot, url)
+        body = {
+            "artifact": {"created_at": "0001-01-01T00:00:00Z", **artifacts} if snapshot.has_video else None,
+            "created_at": _iso(epoch(snapshot.task.created)),
+            "id": snapshot.task.id,
+            "last_frame": artifacts["last_frame"],
+            "request": snapshot.task.request,
+            "state": snapshot.state,
+            "thumbnail": artifacts["thumbnail"],
+            "video": artifacts["video"],
+            "video_raw": artifacts["video_raw"],
+        }
+        reason = _failure_reason(snapshot)
+        if reason is not None:
+            body["failure_reason"] = reason
+        return _merge(body, script.overrides)
+
+    def value(self, value: object) -> object:
+        return value
+
+
+class Envelope:
+    """A task lies in the ``data`` of a numbered row; every answer says ``code`` and ``message``."""
+
+    def tasks(self, snapshots: Sequence[Snapshot], url: MakeUrl, epoch: Callable[[float], float]) -> object:
+        rows = [self._row(snapshot, url, epoch) for snapshot in snapshots]
+        return self.value(rows or None)
+
+    def task(self, snapshot: Snapshot, url: MakeUrl, epoch: Callable[[float], float]) -> object:
+        return self.value(self._row(snapshot, url, epoch))
+
+    def value(self, value: object) -> object:
+        return {"code": "success", "message": "", "data": value}
+
+    def _row(self, snapshot: Snapshot, url: MakeUrl, epoch: Callable[[float], float]) -> object:
+        task, phase = snapshot.task, snapshot.phase
+        if task.script.malformed is not UNSET:
+            default = {"id": "row", "task_id": task.id, "status": 5, "data": "none"}
+            return _malformed(task.script.malformed, default)
+        started = phase != "pending"
+        done = phase in ("completed", "failed")
+        fail_reason = _failure_reason(snapshot) or ""
+        if snapshot.has_video:
+            fail_reason = url(task.id, "video.mp4")
+        row = {
+            "id": task.number,
+            "task_id": task.id,
+            "platform": "luma",
+            "action": "EXTEND" if task.parent else "GENERATE",
+            "status": self._status(snapshot),
+            "fail_reason": fail_reason,
+            "progress": self._progress(snapshot),
+            "submit_time": int(epoch(task.created)),
+            "start_time": int(epoch(task.created)) if started else 0,
+            "finish_time": int(epoch(snapshot.since)) if done else 0,
+            "data": self._inner(snapshot, url, epoch) if started else None,
+        }
+        return _merge(row, task.script.row_overrides)
+
+    def _inner(self, snapshot: Snapshot, url: MakeUrl, epoch: Callable[[float], float]) -> dict[str, Any]:
+        artifacts = _artifacts(snapshot, url)
+        video = artifacts["video"]
+        if video is not None:
+            video = {**video, "thumbnail": artifacts["thumbnail"]["url"]}
+        inner = {
+            "id": snapshot.task.id,
+            "state": snapshot.state,
+            "created_at": int(epoch(snapshot.task.created)),
+            "request": snapshot.task.request,
+            "video": video,
+            "video_raw": artifacts["video_raw"],
+            "last_frame": artifacts["last_frame"],
+        }
+        reason = _failure_reason(snapshot)
+        if reason is not None:
+            inner["failure_reason"] = reason
+        return _merge(inner, snapshot.task.script.overrides)
+
+    @staticmethod
+    def _status(snapshot: Snapshot) -> str:
+        if snapshot.phase == "pending":
+            # The first moments of a task, before the relay's own queue has it.
+            return "NOT_START" if snapshot.now - snapshot.since < 1.0 else "SUBMITTED"
+        return _STATUSES.get(snapshot.phase, snapshot.state)
+
+    @staticmethod
+    def _progress(snapshot: Snapshot) -> str:
+        if snapshot.phase in ("completed", "failed"):
+            return "100%"
+        if snapshot.phase == "pending":
+            return "0%"
+        start = snapshot.since - snapshot.task.created
+        ends = next((at for at, _ in snapshot.task.states if at > start), None)
+        if ends is None:
+            return "50%"
+        return f"{int(99 * (snapshot.now - snapshot.since) / (ends - start))}%"
+
+
+DIALECTS: dict[str, Dialect] = {"bare": Bare(), "envelope": Envelope()}
+
+
+def _artifacts(snapshot: Snapshot, url: MakeUrl) -> dict[str, Any]:
+    if not snapshot.has_video:
+        return dict.fromkeys(("last_frame", "thumbnail", "video", "video_raw"))
+    task_id, width, height = snapshot.task.id, media_host.WIDTH, media_host.HEIGHT
+    video = url(task_id, "video.mp4")
+    return {
+        "last_frame": {
+            "height": height,
+            "media_type": "image",
+            "palette": None,
+            "url": url(task_id, "last_frame.jpg"),
+            "width": width,
+        },
+        "thumbnail": {
+            "height": height,
+            "media_type": "image",
+            "palette": _PALETTE,
+            "url": url(task_id, "thumbnail.jpg"),
+            "width": width,
+        },
+        "video": {"download_url": video, "height": height, "url": video, "width": width},
+        "video_raw": {
+            "duration": media_host.DURATION,
+            "height": height,
+            "media_type": "video",
+            "url": video,
+            "width": width,
+        },
+    }
+
+
+def _failure_reason(snapshot: Snapshot) -> str | None:
+    if snapshot.phase != "failed":
+        return None
+    return snapshot.task.script.fails_with or "generation failed"
+
+
+def _malformed(given: object, default: object) -> object:
+    return default if given is True else given
+
+
+def _merge(body: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """``body`` with the fields of ``overrides`` in place of its own, objects within objects likewise."""
+    for name, value in overrides.items():
+        own = body.get(name)
+        body[name] = _merge(dict(own), value) if isinstance(own, dict) and isinstance(value, dict) else value
+    return body
+
+
+def _iso(epoch: float) -> str:
+    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
