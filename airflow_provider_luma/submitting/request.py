@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What users may ask for: requests as they write them, checked before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from airflow_provider_luma.client.models import ExtensionRequest, GenerationRequest
+from airflow_provider_luma.exceptions import LumaConfigError
+from airflow_provider_luma.task_ids import is_template
+
+PROMPT_LENGTH: Final = range(3, 5001)
+"""How many characters the API takes as a prompt."""
+
+ASPECT_RATIOS: Final = ("1:1", "16:9", "9:16", "4:3", "3:4", "21:9", "9:21")
+"""The aspect ratios that the API is known to take."""
+
+_SHOWN: Final = 120
+_SHOWN_OF_FIELDS: Final = 200
+_FLAGS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+Request = TypeVar("Request", GenerationRequest, ExtensionRequest)
+
+
+def read_request(kind: type[Request], given: Any, *, where: str = "") -> Request:
+    """
+    Read a request as users write it, after templates were rendered, and check it.
+
+    Refused is what the API is known to refuse, so that nothing wrong is sent. A field that is given in
+    ``extra_fields`` isn't checked: that lets a newer model past these rules.
+
+    :param kind: What the request is for.
+    :param given: Its fields by name; ``None`` and empty texts leave a field unset, flags may be texts.
+    :param where: Where it stands, for the error: ``requests[3]``, say.
+    :raises LumaConfigError: naming the field, its value and what would be right.
+    """
+    at = f"{where}: " if where else ""
+    if not isinstance(given, Mapping) or "prompt" not in given:
+        raise LumaConfigError(
+            f"{at}{shorten(repr(given))} is not a request: give at least {{'prompt': '…'}}."
+        )
+    # A template that renders to nothing leaves the field unset.
+    fields = {name: value for name, value in given.items() if value is not None and value != ""}
+    for name in ("loop", "expand_prompt"):
+        if isinstance(value := fields.get(name), str):
+            fields[name] = _FLAGS.get(value.strip().lower(), value)
+    unknown = [name for name in fields if name not in kind.__struct_fields__]
+    if unknown:
+        raise LumaConfigError(
+            f"{at}unknown field {unknown[0]!r}: right are {', '.join(kind.__struct_fields__)}. What a relay "
+            "takes beyond these goes into extra_fields."
+        )
+    fields.setdefault("prompt", "")
+    try:
+        request = msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        raise LumaConfigError(f"{at}{error}; given: {shorten_texts(fields)!r}.") from error
+    _check(request, at)
+    return request
+
+
+def _check(request: GenerationRequest | ExtensionRequest, at: str) -> None:
+    """Refuse what the API is known to refuse, unless ``extra_fields`` says otherwise."""
+    own: dict[str, Any] = {
+        name: value
+        for name, value in msgspec.structs.asdict(request).items()
+        if name not in request.extra_fields
+    }
+    prompt = request.prompt
+    if "user_prompt" not in request.extra_fields and len(prompt) not in PROMPT_LENGTH:
+        raise LumaConfigError(
+            f"{at}prompt has {len(prompt)} characters ({shorten(prompt)!r}): the API takes "
+            f"{PROMPT_LENGTH.start} to {PROMPT_LENGTH.stop - 1}."
+        )
+    aspect_ratio = own.get("aspect_ratio")
+    if aspect_ratio is not None and aspect_ratio not in ASPECT_RATIOS:
+        raise LumaConfigError(
+            f"{at}aspect_ratio is {aspect_ratio!r}: the API takes {', '.join(ASPECT_RATIOS)}. For a model "
+            "that takes others, give it in extra_fields."
+        )
+    if own.get("loop") and own.get("image_end_url"):
+        raise LumaConfigError(
+            f"{at}loop and image_end_url exclude each other: a loop ends where it began. Drop one of them."
+        )
+    try:
+        msgspec.json.encode(request.extra_fields)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise LumaConfigError(f"{at}extra_fields can't be sent as JSON: {error}.") from error
+
+
+def is_literal(value: Any) -> bool:
+    """
+    Whether a value is what it will be at run time: no template and no reference to a task in it.
+
+    :param value: An argument of an operator's constructor.
+    """
+    if isinstance(value, Mapping):
+        return all(is_literal(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return all(is_literal(item) for item in value)
+    return value is None or (isinstance(value, str | int | float) and not is_template(value))
+
+
+def shorten(text: str, limit: int = _SHOWN) -> str:
+    """
+    Cut a text, such as a prompt or a base64 image, to what a log can bear, and say how long it is.
+
+    :param text: The text.
+    :param limit: How many characters to keep.
+    """
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+
+
+def shorten_texts(value: Any) -> Any:
+    """
+    Cut the long texts in a value.
+
+    :param value: A text, or lists and dictionaries of such.
+    """
+    if isinstance(value, str):
+        return shorten(value, _SHOWN_OF_FIELDS)
+    if isinstance(value, Mapping):
+        return {name: shorten_texts(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shorten_texts(item) for item in value]
+    return value

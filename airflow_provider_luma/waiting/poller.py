@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+One poll loop per relay connection and event loop, shared by everyone in the process who waits.
+
+A thousand waiters cost what their ids cost in batches. The loop starts with its first waiter and ends
+with its last. What is asked when is decided in :mod:`~airflow_provider_luma.waiting.schedule`; here are
+the clock, the threads that make the calls, and the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from math import inf
+from typing import Any, Final, Protocol, TypeVarTuple, Unpack
+from weakref import WeakKeyDictionary
+
+from airflow_provider_luma.client.luma import DEFAULT_BATCH_SIZE, LumaClient
+from airflow_provider_luma.client.models import LumaTask
+from airflow_provider_luma.client.settings import DEFAULT_MAX_POLL_FAILURES, RelaySettings
+from airflow_provider_luma.exceptions import LumaAuthError, LumaConfigError, LumaError
+from airflow_provider_luma.waiting.schedule import Answer, Call, Schedule, Waiter, spread
+
+log = logging.getLogger(__name__)
+
+Ts = TypeVarTuple("Ts")
+
+MAX_CALLS: Final = 4
+"""How many calls a poller makes at the same time."""
+
+MAX_SUSPECT_CALLS: Final = 2
+"""How many further calls it makes at the same time for ids that made calls fail: they hold up nobody."""
+
+_DEADLINE_SLACK: Final = 1.0
+
+
+class Meter(Protocol):
+    """Where measurements go."""
+
+    def incr(self, name: str, count: int = 1) -> None:
+        """Add to a counter."""
+
+    def gauge(self, name: str, value: float) -> None:
+        """Set a value."""
+
+    def timing(self, name: str, seconds: float) -> None:
+        """Record a duration."""
+
+
+class Subscription:
+    """
+    A waiter's end of the shared poll.
+
+    :param deadline: When the last answer is due, on the event loop's clock.
+    """
+
+    def __init__(self, waiter: Waiter, schedule: Schedule, deadline: float) -> None:
+        self._waiter = waiter
+        self._schedule = schedule
+        self._deadline = deadline
+        self._inbox: asyncio.Queue[Answer | Exception | None] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        # Also one whose deadline passed while no triggerer ran gets the time for a last look.
+        last_look = max(deadline, self._loop.time())
+        self._timer = self._loop.call_at(last_look + _DEADLINE_SLACK, self._give_up)
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the deadline has passed."""
+        return self._loop.time() >= self._deadline
+
+    async def answer(self) -> Answer | None:
+        """
+        Wait for the next answer about the open ids.
+
+        :return: The answer, or ``None`` when the deadline passed and no call is under way.
+        :raises RuntimeError: when the shared poll broke for a reason that it doesn't know.
+        """
+        answer = await self._inbox.get()
+        if isinstance(answer, Exception):
+            raise RuntimeError(f"The shared poll of Luma tasks broke: {answer!r}") from answer
+        return answer
+
+    def settle(self, open_ids: Iterable[str]) -> None:
+        """Say which ids are still to be asked for."""
+        self._schedule.settle(self._waiter, open_ids)
+
+    def deliver(self, answer: Answer | Exception) -> None:
+        """Hand over an answer, or what broke."""
+        self._inbox.put_nowait(answer)
+
+    def close(self) -> None:
+        """Stop the clock."""
+        self._timer.cancel()
+
+    def _give_up(self) -> None:
+        # A call that is under way is bounded by its own timeouts, and its answer may still be the good one.
+        if not self._waiter.being_served:
+            self._inbox.put_nowait(None)
+
+
+class Poller:
+    """
+    The shared poll of one connection in one event loop. Use :func:`shared_poll`.
+
+    :param load_settings: Reads the connection; called before the first round, and again when the relay
+        refuses the key, which may have been rotated.
+    :param meter: Where measurements go.
+    :param rng: Source of the jitter.
+    """
+
+    def __init__(
+        self,
+        load_settings: Callable[[], Awaitable[RelaySettings]],
+        *,
+        meter: Meter,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._load_settings = load_settings
+        self._meter = meter
+        self._rng = rng or random.Random()  # noqa: S311
+        self._subscriptions: dict[Waiter, Subscription] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._schedule = Schedule(DEFAULT_BATCH_SIZE, self._rng)
+        self._settings: RelaySettings | None = None
+        self._client: LumaClient | None = None
+        self._read_at = 0.0
+        self._opening = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._wake_at = inf
+        self._numbers = itertools.count()
+        self._ordinary: asyncio.PriorityQueue[tuple[int, int, Call]] = asyncio.PriorityQueue()
+        self._suspect: asyncio.PriorityQueue[tuple[int, int, Call]] = asyncio.PriorityQueue()
+        self._threads: ThreadPoolExecutor | None = None
+
+    @property
+    def waiters(self) -> int:
+        """How many wait."""
+        return len(self._subscriptions)
+
+    @property
+    def max_poll_failures(self) -> int:
+        """How many polls in a row may fail, as the connection says."""
+        return self._settings.max_poll_failures if self._settings else DEFAULT_MAX_POLL_FAILURES
+
+    @contextmanager
+    def subscribe(self, ids: Iterable[str], *, interval: float, deadline: float) -> Iterator[Subscription]:
+        """
+        Wait for ids, in the running event loop.
+
+        :param ids: The ids to ask for.
+        :param interval: Seconds between two answers; the first comes after one interval.
+        :param deadline: When the last answer is due, in seconds since the epoch.
+        """
+        now = asyncio.get_running_loop().time()
+        due = now + deadline - time.time()
+        waiter = self._schedule.join(ids, interval=interval, deadline=due, now=now)
+        subscription = self._subscriptions[waiter] = Subscription(waiter, self._schedule, due)
+        self._start()
+        if waiter.due < self._wake_at:
+            self._changed.set()
+        try:
+            yield subscription
+        finally:
+            subscription.close()
+            del self._subscriptions[waiter]
+            self._schedule.leave(waiter)
+            if not self._subscriptions:
+                self._stop()
+
+    # The loop and its end
+
+    def _start(self) -> None:
+        if not self._tasks:
+            self._threads = ThreadPoolExecutor(MAX_CALLS + MAX_SUSPECT_CALLS, "luma-poll")
+            self._spawn("luma-poller", self._run)
+            for lane, size in ((self._ordinary, MAX_CALLS), (self._suspect, MAX_SUSPECT_CALLS)):
+                for _ in range(size):
+                    self._spawn("luma-poller-call", self._work, lane)
+
+    def _spawn(
+        self, name: str, work: Callable[[Unpack[Ts]], Coroutine[Any, Any, None]], *arguments: *Ts
+    ) -> None:
+        # In a context of its own: else what is logged here would go to the log of the first waiter's task.
+        task = asyncio.create_task(self._guard(work, *arguments), name=name, context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, work: Callable[[Unpack[Ts]], Coroutine[Any, Any, None]], *arguments: *Ts) -> None:
+        try:
+            await work(*arguments)
+        except Exception as error:
+            # Whoever waits has to learn that nobody polls any more.
+            for subscription in self._subscriptions.values():
+                subscription.deliver(error)
+            self._stop()
+
+    def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._client is not None:
+            self._client.close()
+        self._reset()
+
+    # Rounds and calls
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._changed.clear()
+            self._wake_at = self._schedule.next_round()
+            if self._wake_at <= loop.time():
+                await self._round()
+                continue
+            timer = loop.call_at(self._wake_at, self._changed.set) if self._wake_at < inf else None
+            await self._changed.wait()
+            if timer is not None:
+                timer.cancel()
+
+    async def _round(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            # While nobody gets through, someone may be mending the connection.
+            await self._open(since=loop.time() if self._schedule.fruitless else 0.0)
+        except LumaError as error:
+            for call in self._schedule.begin_round(loop.time()):
+                self._deliver(self._failed(call, error))
+            return
+        calls = self._schedule.begin_round(loop.time())
+        open_ids = len(self._schedule.open_ids)
+        ids = sum(len(call.ids) for call in calls)
+        log.debug(
+            "Luma poll round: %d waiters, %d of %d ids, %d calls", self.waiters, ids, open_ids, len(calls)
+        )
+        self._meter.incr("luma.poller.rounds")
+        self._meter.gauge("luma.poller.open_ids", open_ids)
+        self._meter.gauge("luma.poller.waiters", self.waiters)
+        if calls:
+            self._spawn("luma-poller-round", self._release, calls)
+
+    async def _release(self, calls: list[Call]) -> None:
+        """Let the calls of a round queue up one after the other."""
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        interval = min((waiter.interval for call in calls for waiter in call.waiters), default=0.0)
+        for delay, call in spread(calls, interval, self._rng):
+            await asyncio.sleep(begin + delay - loop.time())
+            lane = self._suspect if call.level else self._ordinary
+            lane.put_nowait((call.rank, next(self._numbers), call))
+
+    async def _work(self, lane: asyncio.PriorityQueue[tuple[int, int, Call]]) -> None:
+        while True:
+            _, _, call = await lane.get()
+            await self._make(call)
+
+    async def _make(self, call: Call) -> None:
+        loop = asyncio.get_running_loop()
+        ids = self._schedule.take_turn(call)
+        busy = self._schedule.busy(loop.time())
+        if busy is not None or not ids:
+            self._deliver(self._schedule.drop(call, busy))
+            return
+        try:
+            tasks = await self._ask(ids)
+        except LumaError as error:
+            self._meter.incr("luma.poller.failures")
+            self._deliver(self._failed(call, error))
+        except Exception as error:
+            log.exception("Polling Luma tasks broke")
+            self._deliver(dict.fromkeys(call.waiters, error))
+            self._schedule.drop(call)
+        else:
+            self._deliver(self._schedule.succeed(call, tasks, now=loop.time()))
+
+    def _failed(self, call: Call, error: LumaError) -> dict[Waiter, Answer]:
+        if not call.waiters:
+            return self._schedule.drop(call)
+        if isinstance(error, LumaAuthError | LumaConfigError):
+            return self._schedule.fail_everyone(error)
+        return self._schedule.fail(call, error, now=asyncio.get_running_loop().time())
+
+    def _deliver(self, answers: Mapping[Waiter, Answer | Exception]) -> None:
+        for waiter, answer in answers.items():
+            self._subscriptions[waiter].deliver(answer)
+            # Whoever was being served has a next time again.
+            if waiter.due < self._wake_at:
+                self._changed.set()
+
+    # The connection
+
+    async def _ask(self, ids: list[str]) -> dict[str, LumaTask]:
+        started = asyncio.get_running_loop().time()
+        client = await self._open()
+        try:
+            return await self._timed(client, ids)
+        except LumaAuthError:
+            renewed = await self._open(since=started)
+            if renewed is client:
+                raise
+            log.info("The relay refused the API key, and the connection has changed since: asking with it.")
+            return await self._timed(renewed, ids)
+
+    async def _timed(self, client: LumaClient, ids: list[str]) -> dict[str, LumaTask]:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        self._meter.incr("luma.poller.calls")
+        try:
+            return await loop.run_in_executor(self._threads, client.get_tasks, ids)
+        finally:
+            self._meter.timing("luma.poller.call_duration", loop.time() - started)
+
+    async def _open(self, *, since: float = 0.0) -> LumaClient:
+        """
+        Return the client for what the connection says.
+
+        :param since: Read the connection again unless it was read after this time.
+        """
+        async with self._opening:
+            if self._client is None or self._read_at < since:
+                settings = await self._load_settings()
+                self._read_at = asyncio.get_running_loop().time()
+                if self._client is None or settings != self._settings:
+                    return await self._use(settings)
+            return self._client
+
+    async def _use(self, settings: RelaySettings) -> LumaClient:
+        # The next round is the retry; retries within a call would hold its thread and everyone behind it.
+        loop = asyncio.get_running_loop()
+        client = await loop.run_in_executor(self._threads, lambda: settings.client(max_retries=0))
+        if self._client is not None:
+            self._client.close()
+        self._client, self._settings = client, settings
+        self._schedule.batch_size = settings.batch_size
+        return client
+
+
+_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()
+
+
+@contextmanager
+def shared_poll(
+    connection: str,
+    load_settings: Callable[[], Awaitable[RelaySettings]],
+    ids: Iterable[str],
+    *,
+    interval: float,
+    deadline: float,
+    meter: Meter,
+) -> Iterator[tuple[Poller, Subscription]]:
+    """
+    Wait for ids together with everyone else in the running event loop who uses the same connection.
+
+    :param connection: Name of the connection, the key of the sharing.
+    :param load_settings: Reads the connection.
+    :param ids: The ids to ask for.
+    :param interval: Seconds between two answers; the first comes after one interval.
+    :param deadline: When the last answer is due, in seconds since the epoch.
+    :param meter: Where measurements go.
+    """
+    pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
+    poller = pollers.get(connection)
+    if poller is None:
+        poller = pollers[connection] = Poller(load_settings, meter=meter)
+    try:
+        with poller.subscribe(ids, interval=interval, deadline=deadline) as subscription:
+            yield poller, subscription
+    finally:
+        if not poller.waiters and pollers.get(connection) is poller:
+            del pollers[connection]

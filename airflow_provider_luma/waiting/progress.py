@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a series of answers means for someone who waits for a set of tasks.
+
+Pure values: no clock, no network. The synchronous sensor and the trigger make the same calls here, so
+they cannot come to different ends.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any, Final, Literal, Self
+
+import msgspec
+
+from airflow_provider_luma.client.models import LumaTask, TaskState
+from airflow_provider_luma.exceptions import LumaConfigError, LumaError, shorten_ids
+
+Verdict = Literal["waiting", "done", "failed", "timed_out", "refused", "unreachable"]
+"""
+How the waiting stands.
+
+``done``: every id came to its end, and no more than ``max_failed`` of them failed.
+``failed``: more than ``max_failed`` failed; the rest is not waited for.
+``timed_out``: the deadline has passed.
+``refused``: the relay refuses to be asked, and asking again can't help (a wrong key, say).
+``unreachable``: the relay could not be asked ``max_poll_failures`` times in a row.
+"""
+
+_Doubt = Literal["missing", "without_video", "unreadable"]
+
+_MAX_TEXT: Final = 300
+
+
+class WaitPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What is tolerated while waiting.
+
+    :param max_failed: How many tasks may fail; ``None`` means any number.
+    :param missing_polls: How many answers in a row may leave an id out, tell it completed without a
+        video, or tell it illegibly, before it counts as failed.
+    :param max_poll_failures: How many polls in a row may fail for passing reasons.
+    """
+
+    max_failed: int | None = 0
+    missing_polls: int = 3
+    max_poll_failures: int = 20
+
+    def __post_init__(self) -> None:
+        if self.max_failed is not None:
+            _check_count("max_failed", self.max_failed, 0, " or None for any number")
+        _check_count("missing_polls", self.missing_polls, 1)
+        _check_count("max_poll_failures", self.max_poll_failures, 1)
+
+
+def _check_count(name: str, value: object, least: int, alternative: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise LumaConfigError(
+            f"{name} must be a whole number of at least {least}{alternative}, got {value!r}."
+        )
+
+
+class Doubt(msgspec.Struct, frozen=True):
+    """How many answers in a row had the same thing wrong with one id."""
+
+    kind: _Doubt
+    polls: int
+    text: str = ""
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """How many polls in a row failed as a whole, and what the last one said."""
+
+    text: str
+    polls: int
+    retryable: bool
+
+
+class Report(msgspec.Struct, frozen=True):
+    """
+    The end of a waiting.
+
+    :param verdict: How it ended; never ``waiting``.
+    :param message: What happened, to which ids, in words for the person who reads the log.
+    :param failed: Reason by id, of all failed tasks.
+    :param completed: Ids of the completed tasks, in input order.
+    """
+
+    verdict: Verdict
+    message: str
+    failed: dict[str, str]
+    completed: list[str] = []
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """
+    What is known of the tasks that someone waits for. A value: each answer makes a new one.
+
+    A task that has come to its end stays there, whatever later answers say.
+    """
+
+    ids: tuple[str, ...]
+    states: dict[str, TaskState] = {}
+    doubts: dict[str, Doubt] = {}
+    failed: dict[str, str] = {}
+    trouble: Trouble | None = None
+
+    @classmethod
+    def of(cls, ids: Iterable[str]) -> Self:
+        """Begin to wait for *ids*; repeated ones count once."""
+        return cls(ids=tuple(dict.fromkeys(ids)))
+
+    @classmethod
+    def presumed_missing(cls, ids: Iterable[str], polls: int) -> Self:
+        """Go on without a memory: what the next answer leaves out, the *polls* before left out as well."""
+        progress = cls.of(ids)
+        return msgspec.structs.replace(
+            progress, doubts={task_id: Doubt("missing", polls) for task_id in progress.ids}
+        )
+
+    @classmethod
+    def from_json(cls, ids: Iterable[str], data: Mapping[str, Any]) -> Self:
+        """Rebuild what :meth:`to_json` gave, for the same ids."""
+        return msgspec.convert({**data, "ids": tuple(ids)}, cls)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what is known as JSON primitives, without the ids themselves."""
+        data: dict[str, Any] = msgspec.to_builtins(self)
+        del data["ids"]
+        return data
+
+    def is_completed(self, task_id: str) -> bool:
+        """Whether the task is completed and its video is there."""
+        return (
+            self.states.get(task_id) is TaskState.COMPLETED
+            and task_id not in self.doubts
+            and task_id not in self.failed
+        )
+
+    @cached_property
+    def open_ids(self) -> list[str]:
+        """The ids that still have to be asked for."""
+        return [id_ for id_ in self.ids if id_ not in self.failed and not self.is_completed(id_)]
+
+    @property
+    def completed_ids(self) -> list[str]:
+        """The ids of completed tasks, in input order."""
+        return [id_ for id_ in self.ids if self.is_completed(id_)]
+
+    def after(
+        self,
+        answer: Mapping[str, LumaTask],
+        policy: WaitPolicy,
+        *,
+        asked: Iterable[str] | None = None,
+        error: LumaError | None = None,
+    ) -> Progress:
+        """
+        Take in one answer.
+
+        :param answer: What the relay told; an id that was asked for and is missing here was left out.
+        :param policy: What is tolerated.
+        :param asked: The ids that were asked for. Default: all that were open.
+        :param error: Why the others could not be asked for.
+        """
+        states, doubts, failed = dict(self.states), dict(self.doubts), dict(self.failed)
+        wanted = self.open_ids
+        if asked is not None:
+            answered = set(asked)
+            wanted = [task_id for task_id in wanted if task_id in answered]
+        for task_id in wanted:
+            task = answer.get(task_id)
+            doubt = _doubt(task)
+            if task is not None and task.problem is None:
+                states[task_id] = task.state
+            if doubt is None:
+                doubts.pop(task_id, None)
+                if task is not None and task.state is TaskState.FAILED:
+                    reason = " ".join((task.failure_reason or "the relay gave no reason").split())
+                    failed[task_id] = reason[:_MAX_TEXT]
+                continue
+            before = self.doubts.get(task_id)
+            if before is not None and before.kind == doubt.kind:
+                doubt = Doubt(doubt.kind, before.polls + 1, doubt.text)
+            doubts[task_id] = doubt
+            if doubt.polls >= policy.missing_polls:
+                failed[task_id] = _reason(doubt)
+        trouble = None if error is None else self._more_trouble(error)
+        return Progress(ids=self.ids, states=states, doubts=doubts, failed=failed, trouble=trouble)
+
+    def after_error(self, error: LumaError) -> Progress:
+        """Take in that a poll failed as a whole."""
+        return msgspec.structs.replace(self, trouble=self._more_trouble(error))
+
+    def _more_trouble(self, error: LumaError) -> Trouble:
+        polls = self.trouble.polls + 1 if self.trouble is not None else 1
+        return Trouble(str(error), polls, error.retryable)
+
+    def verdict(self, policy: WaitPolicy, *, timed_out: bool = False) -> Verdict:
+        """
+        Decide how the waiting stands.
+
+        :param policy: What is tolerated.
+        :param timed_out: Whether the deadline has passed; a waiting that is at its end otherwise, is.
+        """
+        if policy.max_failed is not None and len(self.failed) > policy.max_failed:
+            return "failed"
+        if not self.open_ids:
+            return "done"
+        if self.trouble is not None and not self.trouble.retryable:
+            return "refused"
+        if timed_out:
+            return "timed_out"
+        if self.trouble is not None and self.trouble.polls >= policy.max_poll_failures:
+            return "unreachable"
+        return "waiting"
+
+    def tells_the_same_as(self, other: Progress) -> bool:
+        """Whether nothing has happened to any task between the two: cheaper to find than two summaries."""
+        return self.states == other.states and self.doubts == other.doubts and self.failed == other.failed
+
+    def summary(self) -> str:
+        """Count the states in a line such as ``37/100 completed, 1 failed, 62 processing``."""
+        completed = len(self.ids) - len(self.open_ids) - len(self.failed)
+        failed = [f"{len(self.failed)} failed"] if self.failed else []
+        counts = Counter(map(self._standing, self.open_ids))
+        rest = [f"{counts[name]} {name}" for name in _OPEN_STANDINGS if name in counts]
+        return ", ".join([f"{completed}/{len(self.ids)} completed", *failed, *rest])
+
+    def report(self, verdict: Verdict, policy: WaitPolicy, *, waited: str = "the timeout") -> Report:
+        """
+        Put the end into words.
+
+        :param verdict: How it ended.
+        :param policy: What was tolerated.
+        :param waited: What ran out, for the message of a timeout.
+        """
+        return Report(verdict, self._message(verdict, policy, waited), self.failed, self.completed_ids)
+
+    def _message(self, verdict: Verdict, policy: WaitPolicy, waited: str) -> str:
+        summary = self.summary()
+        match verdict:
+            case "failed":
+                return (
+                    f"Luma tasks failed: {summary}; max_failed={policy.max_failed}. "
+                    f"{_join(f'{id_}: {reason}' for id_, reason in self.failed.items())}. A retry only asks "
+                    "again; to generate them anew, submit them again."
+                )
+            case "timed_out":
+                standing = _join(f"{id_} ({self._standing(id_)})" for id_ in self.open_ids)
+                trouble = f" The last poll failed: {self.trouble.text}" if self.trouble else ""
+                return (
+                    f"Luma tasks are not finished after {waited}: {summary}. Not finished: {standing}."
+                    f"{trouble} They go on at the relay; clear this task to wait for them again."
+                )
+            case "refused" | "unreachable" if self.trouble is not None:
+                times = f" {self.trouble.polls} times in a row" if verdict == "unreachable" else ""
+                return (
+                    f"The relay could not be asked for Luma tasks{times} ({summary}; "
+                    f"{shorten_ids(self.open_ids)}). {self.trouble.text}"
+                )
+            case _:
+                return f"Luma tasks: {summary}."
+
+    def _standing(self, task_id: str) -> str:
+        if task_id in self.failed:
+            return TaskState.FAILED.value
+        doubt = self.doubts.get(task_id)
+        if doubt is not None:
+            return _DOUBT_NAMES[doubt.kind]
+        state = self.states.get(task_id)
+        return _STATE_NAMES[state] if state is not None else _NOT_SEEN
+
+
+_NOT_SEEN: Final = "not seen yet"
+_DOUBT_NAMES: Final[dict[_Doubt, str]] = {
+    "missing": "not known to the relay",
+    "without_video": "completed without a video",
+    "unreadable": "illegible",
+}
+_STATE_NAMES: Final = {state: state.value for state in TaskState}
+_OPEN_STANDINGS: Final = (
+    *(state.value for state in TaskState if not state.terminal),
+    *_DOUBT_NAMES.values(),
+    _NOT_SEEN,
+)
+
+
+def _doubt(task: LumaTask | None) -> Doubt | None:
+    if task is None:
+        return Doubt("missing", 1)
+    if task.problem is not None:
+        return Doubt("unreadable", 1, task.problem[:_MAX_TEXT])
+    if task.state is TaskState.COMPLETED and not task.video_url:
+        return Doubt("without_video", 1)
+    return None
+
+
+def _reason(doubt: Doubt) -> str:
+    match doubt.kind:
+        case "missing":
+            return f"the relay doesn't know this id ({doubt.polls} answers in a row left it out)"
+        case "without_video":
+            return (
+                f"completed without a video in {doubt.polls} answers in a row: its content was probably "
+                "filtered after it had been made"
+            )
+        case "unreadable":
+            return f"illegible in {doubt.polls} answers in a row: {doubt.text}"
+
+
+def _join(parts: Iterable[str], limit: int = 20) -> str:
+    listed = list(parts)
+    more = f"; and {len(listed) - limit} more" if len(listed) > limit else ""
+    return "; ".join(listed[:limit]) + more
