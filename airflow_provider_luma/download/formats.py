@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a file really is, told by its bytes, and whether it is all there.
+
+The ``filetype`` library tells the formats apart: unlike ``puremagic`` it reads an MP4's compatible brands and
+not only its first twelve bytes. MP4 brands that it doesn't know are added here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from typing import Final, Literal, NamedTuple
+
+import filetype
+from filetype.types import image, isobmff, video
+
+Kind = Literal["video", "image"]
+
+HEAD_BYTES: Final = 4096
+"""How much of a file's beginning :func:`recognise` looks at."""
+
+
+class Format(NamedTuple):
+    """A file format as files of it are named and declared."""
+
+    name: str
+    kind: Kind
+    content_type: str
+    extension: str
+
+
+MP4: Final = Format("MP4", "video", "video/mp4", ".mp4")
+MOV: Final = Format("QuickTime", "video", "video/quicktime", ".mov")
+WEBM: Final = Format("WebM", "video", "video/webm", ".webm")
+JPEG: Final = Format("JPEG", "image", "image/jpeg", ".jpg")
+PNG: Final = Format("PNG", "image", "image/png", ".png")
+WEBP: Final = Format("WebP", "image", "image/webp", ".webp")
+FORMATS: Final = (MP4, MOV, WEBM, JPEG, PNG, WEBP)
+
+
+class _ModernMp4(isobmff.IsoBmff):  # type: ignore[misc]
+    """MP4 files, fragmented ones for example, that name none of the first brands as compatible."""
+
+    _BRANDS: Final = frozenset(
+        {"iso2", "iso3", "iso4", "iso5", "iso6", "iso7", "iso8", "iso9", "isoa", "isob", "isoc"}
+        | {"avc1", "dash", "M4V ", "M4VH", "M4VP", "mp71", "MSNV", "hvc1", "hev1", "av01"}
+    )
+
+    def __init__(self) -> None:
+        super().__init__(mime=MP4.content_type, extension="mp4")
+
+    def match(self, buf: bytearray) -> bool:
+        if not self._is_isobmff(buf):
+            return False
+        major, _, compatible = self._get_ftyp(buf)
+        return not self._BRANDS.isdisjoint((major, *compatible))
+
+
+# In this order: an AVIF image also names MP4's brands, so the images of its family go first.
+_MATCHERS: Final = (
+    image.Avif(),
+    image.Heic(),
+    video.Mov(),
+    video.Mp4(),
+    _ModernMp4(),
+    video.Webm(),
+    image.Jpeg(),
+    image.Png(),
+    image.Webp(),
+)
+
+
+def recognise(head: bytes) -> Format | None:
+    """
+    Tell a file's format by its beginning.
+
+    :param head: At least its first :data:`HEAD_BYTES`, or all of it.
+    :return: The format, or None for anything that is not an artifact's.
+    """
+    found = filetype.match(bytearray(head), _MATCHERS)
+    mime = getattr(found, "mime", None)
+    return next((format_ for format_ in FORMATS if format_.content_type == mime), None)
+
+
+class Inspection(NamedTuple):
+    """What a file that is kept turned out to be. ``complete`` is what its own structure says."""
+
+    format: Format
+    bytes: int
+    sha256: str
+    complete: bool
+
+
+def inspect(pieces: Iterable[bytes], kind: Kind) -> Inspection | None:
+    """
+    Read a file to its end.
+
+    :param pieces: Its bytes; all pieces but the last have at least :data:`HEAD_BYTES`.
+    :param kind: What it should be.
+    :return: What it is, or None when it is something else.
+    """
+    checksum, size = hashlib.sha256(), 0
+    format_: Format | None = None
+    completeness: Completeness | None = None
+    for piece in pieces:
+        if format_ is None or completeness is None:
+            format_ = recognise(piece[:HEAD_BYTES])
+            if format_ is None or format_.kind != kind:
+                return None
+            completeness = Completeness(format_)
+        completeness.feed(piece)
+        checksum.update(piece)
+        size += len(piece)
+    if format_ is None or completeness is None:
+        return None
+    return Inspection(format_, size, checksum.hexdigest(), completeness.proven)
+
+
+class Completeness:
+    """
+    Watches a file go by and tells whether its own structure says that it has come to its end.
+
+    Needed only where HTTP doesn't tell: for bodies that simply end with the connection.
+
+    :param format_: The file's format.
+    """
+
+    _TAILS: Final = {JPEG: b"\xff\xd9", PNG: b"\x00\x00\x00\x00IEND\xaeB`\x82"}
+
+    def __init__(self, format_: Format) -> None:
+        self._format = format_
+        self._size = 0
+        self._tail = b""
+        self._riff_size = -1
+        self._boxes = _Boxes()
+
+    def feed(self, chunk: bytes | memoryview) -> None:
+        """Take the file's next bytes."""
+        if self._format in (MP4, MOV):
+            self._boxes.feed(chunk)
+            return
+        if self._size < 8 and self._format is WEBP:
+            head = self._tail + bytes(chunk[:8])
+            if len(head) >= 8:
+                self._riff_size = struct.unpack_from("<I", head, 4)[0] + 8
+        self._size += len(chunk)
+        self._tail = (self._tail + bytes(chunk[-16:]))[-16:]
+
+    @property
+    def proven(self) -> bool:
+        """Whether the file is certainly whole."""
+        if self._format in (MP4, MOV):
+            return self._boxes.whole
+        if self._format is WEBP:
+            return self._size == self._riff_size
+        tail = self._TAILS.get(self._format)
+        return tail is not None and self._tail.endswith(tail)
+
+
+class _Boxes:
+    """Walks over the top-level boxes of an ISO base media file (ISO/IEC 14496-12)."""
+
+    def __init__(self) -> None:
+        self._skip = 0
+        self._header = b""
+        self._seen: set[bytes] = set()
+        self._broken = False
+
+    @property
+    def whole(self) -> bool:
+        return not (self._broken or self._skip or self._header) and b"moov" in self._seen
+
+    def feed(self, chunk: bytes | memoryview) -> None:
+        position = min(self._skip, len(chunk))
+        self._skip -= position
+        while position < len(chunk) and not self._broken:
+            wanted = 16 if self._header[:4] == b"\x00\x00\x00\x01" else 8
+            taken = bytes(chunk[position : position + wanted - len(self._header)])
+            self._header += taken
+            position += len(taken)
+            if len(self._header) < wanted or (wanted == 8 and self._header[:4] == b"\x00\x00\x00\x01"):
+                continue
+            size = int.from_bytes(self._header[8:16] if wanted == 16 else self._header[:4], "big")
+            # A size of 0 means "to the end of the file", which proves nothing about where that is.
+            self._broken = size < wanted
+            self._seen.add(self._header[4:8])
+            self._header = b""
+            self._skip = max(0, size - wanted)
+            step = min(self._skip, len(chunk) - position)
+            self._skip -= step
+            position += step

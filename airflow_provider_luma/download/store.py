@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where files are kept: any fsspec file system, and never a part of a file under its final name."""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, Final
+
+from fsspec import AbstractFileSystem
+from fsspec.spec import AbstractBufferedFile
+
+from airflow_provider_luma.exceptions import LumaStorageError
+
+_BLOCK: Final = 8 * 1024 * 1024
+_PIECE: Final = 1024 * 1024
+
+# Object stores whose files appear when they are closed, whole, or not at all: S3, Google Cloud Storage and
+# Azure Blob Storage. Elsewhere a file is written under a temporary name and renamed.
+_APPEARS_ON_CLOSE: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
+
+
+class Store:
+    """
+    A folder of a file system. Safe to share between threads.
+
+    :param fs: The file system.
+    :param root: The folder, as the file system names it; made when it isn't there.
+    :param label: The folder as users name it; paths in records and errors begin with it.
+    :param owner: Who writes, in letters and digits: the same for a task and its retries and for nobody else,
+        so that a retry can remove what a killed try has left.
+    """
+
+    def __init__(self, fs: AbstractFileSystem, root: str, *, label: str, owner: str) -> None:
+        self._fs = fs
+        self._root = root.rstrip("/")
+        self._label = label.rstrip("/")
+        self._owner = owner
+        protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+        self._renames = _APPEARS_ON_CLOSE.isdisjoint(protocols)
+
+    def path(self, name: str) -> str:
+        """Return the path of a file as users write it."""
+        return f"{self._label}/{name}"
+
+    def prepare(self) -> None:
+        """
+        Make the folder, and remove the temporary files that an earlier try of the same owner has left.
+
+        :raises LumaStorageError: when the store can't be used.
+        """
+        with self._translated("prepare", ""):
+            self._fs.invalidate_cache()
+            if not self._renames:
+                return
+            self._fs.makedirs(self._root, exist_ok=True)
+            for path in self._fs.ls(self._root, detail=False):
+                if posixpath.basename(path).startswith(self._temporary_prefix):
+                    self._fs.rm_file(path)
+
+    def size(self, name: str) -> int | None:
+        """
+        Return the size of a file in bytes, or None when there is no such file.
+
+        :raises LumaStorageError: when that can't be told, or when there is a folder of that name.
+        """
+        with self._translated("look for", name):
+            try:
+                info = self._fs.info(self._full(name))
+            except FileNotFoundError:
+                return None
+            if info["type"] == "directory":
+                raise IsADirectoryError("there is a folder of that name")
+            return int(info["size"])
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """
+        Read a file piece by piece.
+
+        :raises LumaStorageError: when it can't be read.
+        """
+        with self._translated("read", name), self._fs.open(self._full(name), "rb", block_size=_BLOCK) as file:
+            while piece := file.read(_PIECE):
+                yield piece
+
+    def create(self, name: str) -> Partial:
+        """
+        Begin a file; nothing stands under its name before it is committed.
+
+        :raises LumaStorageError: when it can't be begun.
+        """
+        final = self._full(name)
+        with self._translated("write", name):
+            if not self._renames:
+                return Partial(self, name, self._fs.open(final, "wb", block_size=_BLOCK), None)
+            # All in one folder, so that the next try finds them, whatever folder the file goes to.
+            temporary = f"{self._root}/{self._temporary_prefix}{secrets.token_hex(8)}.part"
+            return Partial(self, name, self._fs.open(temporary, "wb"), temporary)
+
+    @property
+    def _temporary_prefix(self) -> str:
+        return f".luma-{self._owner}-"
+
+    def _full(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _rename(self, temporary: str, name: str) -> None:
+        final = self._full(name)
+        folder = posixpath.dirname(final)
+        if folder != self._root:
+            self._fs.makedirs(folder, exist_ok=True)
+        if self._fs.isdir(final):
+            raise IsADirectoryError("there is a folder of that name")
+        try:
+            self._fs.mv(temporary, final)
+        except OSError:
+            # Some stores don't rename over a file.
+            if not (self._fs.exists(temporary) and self._fs.exists(final)):
+                raise
+            self._fs.rm_file(final)
+            self._fs.mv(temporary, final)
+
+    def _remove(self, path: str) -> None:
+        self._fs.rm_file(path)
+
+    @contextmanager
+    def _translated(self, what: str, name: str) -> Iterator[None]:
+        """Stores fail in any way that their libraries like: it is told in one."""
+        try:
+            yield
+        except LumaStorageError:
+            raise
+        except Exception as error:
+            path = self.path(name) if name else self._label
+            raise LumaStorageError(
+                f"Can't {what} {path}: {str(error)[:500] or type(error).__name__}. Check the space, the "
+                "permissions and the connection of the destination."
+            ) from error
+
+
+class Partial:
+    """A file that is being written. It must be committed or discarded."""
+
+    def __init__(self, store: Store, name: str, file: IO[bytes], temporary: str | None) -> None:
+        self._store = store
+        self._file: Any = file
+        self._temporary = temporary
+        self.name = name
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """
+        Append bytes.
+
+        :raises LumaStorageError: when the store doesn't take them.
+        """
+        with self._store._translated("write", self.name):
+            self._file.write(chunk)
+
+    def commit(self) -> None:
+        """
+        Let the file appear under its name, replacing what was there.
+
+        :raises LumaStorageError: when that fails; then the file is discarded.
+        """
+        try:
+            with self._store._translated("commit", self.name):
+                self._file.close()
+                if self._temporary is not None:
+                    self._store._rename(self._temporary, self.name)
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Remove what was written. Whatever can't be removed is left to the next try or to the store."""
+        with contextlib.suppress(Exception):
+            if self._temporary is not None:
+                try:
+                    self._file.close()
+                finally:
+                    self._store._remove(self._temporary)
+            elif isinstance(self._file, AbstractBufferedFile):
+                # Closing would let the part appear as a file, and so would the garbage collector.
+                self._file.closed = True
+                self._file.discard()
