@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``generate``: buy a video."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+from pathlib import Path
+
+import msgspec
+
+from airflow_provider_luma.cli.definition import Exit
+from airflow_provider_luma.cli.output import Output
+from airflow_provider_luma.cli.relay import find_relay
+from airflow_provider_luma.client.models import GenerationRequest
+from airflow_provider_luma.exceptions import LumaConfigError
+from airflow_provider_luma.submitting.request import read_request
+
+
+def run(arguments: argparse.Namespace, output: Output) -> Exit:
+    """Submit, once, and print the id."""
+    request = _request(arguments)
+    with output.alone_on_stdout():
+        relay = find_relay(arguments.conn_id)
+        output.say(f"Submitting one video to {relay.settings.base_url} ({relay.source}): it is billed.")
+        with relay.settings.client() as client:
+            task = client.generate(request)
+    if output.as_json:
+        output.json({"id": task.id, "state": task.state.value})
+    else:
+        output.lines([task.id])
+    return Exit.OK
+
+
+def _request(arguments: argparse.Namespace) -> GenerationRequest:
+    given = {name: getattr(arguments, name) for name in GenerationRequest.__struct_fields__}
+    for name in ("image_url", "image_end_url"):
+        if given[name] is not None and given[name].startswith("@"):
+            given[name] = _picture(name, given[name][1:])
+    given["extra_fields"] = _extra_fields(given["extra_fields"])
+    return read_request(GenerationRequest, given)
+
+
+def _picture(name: str, path: str) -> str:
+    try:
+        return base64.b64encode(Path(path).read_bytes()).decode()
+    except OSError as error:
+        raise LumaConfigError(
+            f"--{name.replace('_', '-')} is @{path}, which can't be read: {error.strerror}."
+        ) from error
+
+
+def _extra_fields(text: str | None) -> dict[str, object] | None:
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text, type=dict[str, object])
+    except msgspec.DecodeError as error:
+        raise LumaConfigError(
+            f"--extra-fields is {text!r}, which is not a JSON object ({error}): right is "
+            "something like '{\"seed\": 7}'."
+        ) from error

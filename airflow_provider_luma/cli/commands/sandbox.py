@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``sandbox``: a local relay."""
+
+from __future__ import annotations
+
+import argparse
+
+from airflow_provider_luma.cli.output import Output
+from airflow_provider_luma.sandbox.__main__ import main
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    """Serve until Ctrl-C."""
+    return main(arguments.arguments)

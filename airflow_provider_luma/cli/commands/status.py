@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``status``: where videos stand."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import nullcontext
+from typing import Any, Final
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from airflow_provider_luma.cli.definition import Exit
+from airflow_provider_luma.cli.follow import follow
+from airflow_provider_luma.cli.ids import read_ids
+from airflow_provider_luma.cli.output import Output, OutputLog, plain
+from airflow_provider_luma.cli.relay import find_relay
+from airflow_provider_luma.client.artifacts import ArtifactRecord
+from airflow_provider_luma.client.luma import LumaClient
+from airflow_provider_luma.client.models import LumaTask, TaskState
+from airflow_provider_luma.exceptions import LumaUnavailableError
+from airflow_provider_luma.waiting.progress import Progress, WaitPolicy
+from airflow_provider_luma.waiting.watch import Watch
+
+_NOT_FOUND: Final = "not found"
+_STYLES: Final = {
+    TaskState.COMPLETED.value: "green",
+    TaskState.FAILED.value: "red",
+    TaskState.PROCESSING.value: "cyan",
+    _NOT_FOUND: "red",
+}
+_PROMPT_WIDTH: Final = 60
+
+
+def run(arguments: argparse.Namespace, output: Output) -> Exit:
+    """Show the table; once, or until all have come to their end."""
+    ids = read_ids(arguments.ids)
+    with output.alone_on_stdout():
+        settings = find_relay(arguments.conn_id).settings
+        view = _View(ids, output)
+        with settings.client() as client:
+            if arguments.watch:
+                policy = WaitPolicy(max_failed=None, max_poll_failures=settings.max_poll_failures)
+                view.look_on(client, policy, arguments.interval)
+            else:
+                view.look(client)
+    return Exit.TASKS_FAILED if view.bad else Exit.OK
+
+
+class _View:
+    """The tasks as they were seen last, and how they are shown."""
+
+    def __init__(self, ids: list[str], output: Output) -> None:
+        self._progress = Progress.of(ids)
+        self._tasks: dict[str, LumaTask] = {}
+        self._output = output
+
+    @property
+    def bad(self) -> bool:
+        """Whether a task failed or is not known to the relay."""
+        return any(self._standing(id_) in (TaskState.FAILED.value, _NOT_FOUND) for id_ in self._progress.ids)
+
+    def look(self, client: LumaClient) -> None:
+        """Ask once and show it."""
+        self._tasks = client.get_tasks(self._progress.ids)
+        self._progress = self._progress.after(self._tasks, WaitPolicy(max_failed=None))
+        self._print()
+
+    def look_on(self, client: LumaClient, policy: WaitPolicy, interval: float) -> None:
+        """Show it again and again, in place where there is a terminal."""
+        in_place = self._output.console.is_terminal and not self._output.as_json
+        log = _Silence() if in_place else OutputLog(self._output)
+        watch = Watch(self._progress, policy, log)
+        shown = ""
+
+        def after_poll(tasks: dict[str, LumaTask]) -> None:
+            nonlocal shown
+            self._tasks |= tasks
+            self._progress = watch.progress
+            if in_place:
+                live.update(self._rendered(), refresh=True)
+            elif self._output.as_json and shown != watch.said:
+                self._print()
+            shown = watch.said
+
+        live = Live(console=self._output.console, auto_refresh=False, transient=True)
+        with live if in_place else nullcontext():
+            verdict = follow(client, watch, interval=interval, after_poll=after_poll)
+        if verdict != "done":
+            raise LumaUnavailableError(watch.report(verdict, waited="").message)
+        if not self._output.as_json:
+            self._print()
+
+    def _print(self) -> None:
+        if self._output.as_json:
+            self._output.json([self._record(task_id) for task_id in self._progress.ids])
+        else:
+            self._output.show(self._rendered())
+
+    def _standing(self, task_id: str) -> str:
+        if task_id in self._progress.failed:
+            return TaskState.FAILED.value if task_id in self._tasks else _NOT_FOUND
+        task = self._tasks.get(task_id)
+        if task is None:
+            return _NOT_FOUND
+        return "illegible" if task.problem else task.state.value
+
+    def _reason(self, task_id: str) -> str | None:
+        task = self._tasks.get(task_id)
+        told = task and (task.failure_reason or task.problem)
+        return self._progress.failed.get(task_id) or told or None
+
+    def _record(self, task_id: str) -> dict[str, Any]:
+        task = self._tasks.get(task_id) or LumaTask(id=task_id, state=TaskState.UNKNOWN)
+        record = ArtifactRecord.of(task).to_dict()
+        del record["id"]
+        return {
+            "id": task_id,
+            "state": self._standing(task_id),
+            "reason": self._reason(task_id),
+            **record,
+        }
+
+    def _rendered(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("ID", no_wrap=True, overflow="fold")
+        table.add_column("State", no_wrap=True)
+        table.add_column("Size", no_wrap=True)
+        table.add_column("Seconds", justify="right", no_wrap=True)
+        table.add_column("Created (UTC)", no_wrap=True)
+        table.add_column("Prompt, or why it failed")
+        for task_id in self._progress.ids:
+            state, record = self._standing(task_id), self._record(task_id)
+            reason, prompt = record["reason"], record["prompt"] or ""
+            size = f"{record['width']:g}x{record['height']:g}" if record["width"] and record["height"] else ""
+            table.add_row(
+                task_id,
+                Text(state, style=_STYLES.get(state, "")),
+                size,
+                f"{record['duration']:.1f}" if record["duration"] else "",
+                (record["created_at"] or "")[:16].replace("T", " "),
+                plain(reason if reason is not None else _cut(prompt)),
+            )
+        done, total = len(self._progress.ids) - len(self._progress.open_ids), len(self._progress.ids)
+        footer = Table.grid(padding=(0, 1))
+        footer.add_row(ProgressBar(total=total, completed=done, width=40), self._progress.summary())
+        trouble = self._progress.trouble
+        return Group(table, Text(), footer, plain(f"The last poll failed: {trouble.text}" if trouble else ""))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _PROMPT_WIDTH else f"{text[:_PROMPT_WIDTH]}…"
+
+
+class _Silence:
+    """A log for those who look at the table."""
+
+    def info(self, message: Any, /, *args: Any) -> None:
+        """Say nothing."""
+
+    def warning(self, message: Any, /, *args: Any) -> None:
+        """Say nothing."""

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``wait``: until videos are there."""
+
+from __future__ import annotations
+
+import argparse
+
+from airflow_provider_luma.cli.definition import Exit
+from airflow_provider_luma.cli.follow import follow
+from airflow_provider_luma.cli.ids import read_ids
+from airflow_provider_luma.cli.output import Output, OutputLog
+from airflow_provider_luma.cli.relay import find_relay
+from airflow_provider_luma.waiting.progress import Progress, Verdict, WaitPolicy
+from airflow_provider_luma.waiting.watch import Watch
+
+_EXITS: dict[Verdict, Exit] = {
+    "done": Exit.OK,
+    "failed": Exit.TASKS_FAILED,
+    "timed_out": Exit.TIMEOUT,
+}
+
+
+def run(arguments: argparse.Namespace, output: Output) -> Exit:
+    """Wait, and print the ids of the completed videos."""
+    ids = read_ids(arguments.ids)
+    with output.alone_on_stdout():
+        settings = find_relay(arguments.conn_id).settings
+        policy = WaitPolicy(
+            max_failed=arguments.max_failed,
+            missing_polls=arguments.missing_polls,
+            max_poll_failures=settings.max_poll_failures,
+        )
+        watch = Watch(Progress.of(ids), policy, OutputLog(output))
+        with settings.client() as client:
+            verdict = follow(client, watch, interval=arguments.interval, timeout=arguments.timeout)
+    progress = watch.progress
+    for task_id, reason in progress.failed.items():
+        output.say(f"{task_id}: {reason}", style="red")
+    if verdict == "timed_out":
+        output.say(
+            f"Not finished after {arguments.timeout:g} s. They go on at the relay: wait again for them.",
+            style="red",
+        )
+    elif verdict in ("refused", "unreachable"):
+        output.say(watch.report(verdict, waited="").message, style="red")
+    if output.as_json:
+        output.json(
+            {
+                "verdict": verdict,
+                "summary": progress.summary(),
+                "completed": progress.completed_ids,
+                "failed": progress.failed,
+                "open": progress.open_ids,
+            }
+        )
+    else:
+        output.lines(progress.completed_ids)
+    return _EXITS.get(verdict, Exit.ERROR)

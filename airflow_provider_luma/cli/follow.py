@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look on until videos have come to their end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from airflow_provider_luma.client.luma import LumaClient
+from airflow_provider_luma.client.models import LumaTask
+from airflow_provider_luma.exceptions import LumaError
+from airflow_provider_luma.waiting.progress import Verdict
+from airflow_provider_luma.waiting.watch import Watch
+
+
+def follow(
+    client: LumaClient,
+    watch: Watch,
+    *,
+    interval: float,
+    timeout: float = float("inf"),
+    after_poll: Callable[[dict[str, LumaTask]], None] = lambda tasks: None,
+) -> Verdict:
+    """
+    Poll until the waiting has an end.
+
+    :param client: The relay.
+    :param watch: What is known, what is tolerated, and where to say it.
+    :param interval: Seconds between polls; the first comes at once.
+    :param timeout: Seconds to wait in all.
+    :param after_poll: Called with what each poll has told.
+    :return: How it ended.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            tasks = client.get_tasks(watch.progress.open_ids)
+        except LumaError as error:
+            tasks = {}
+            watch.take_error(error)
+        else:
+            watch.take(tasks)
+        after_poll(tasks)
+        verdict = watch.verdict(timed_out=time.monotonic() >= deadline)
+        if verdict != "waiting":
+            return verdict
+        time.sleep(max(0.0, min(interval, deadline - time.monotonic())))

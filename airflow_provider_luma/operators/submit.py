@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operators that buy videos have in common: sending once, remembering it, waiting if wanted."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import msgspec
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
+
+from airflow_provider_luma.client.artifacts import ArtifactRecord
+from airflow_provider_luma.exceptions import (
+    LumaAmbiguousSubmitError,
+    LumaApiError,
+    LumaConfigError,
+    LumaConnectionError,
+    LumaError,
+    LumaMissingArtifactError,
+    LumaTimeoutError,
+    shorten_ids,
+)
+from airflow_provider_luma.hooks.luma import LumaHook, final_errors_fail_the_task
+from airflow_provider_luma.links.luma import LumaVideosLink
+from airflow_provider_luma.outcomes import TimedOutBy, check_report, time_limit
+from airflow_provider_luma.retries import LumaRetryPolicy
+from airflow_provider_luma.submitting.job import Job
+from airflow_provider_luma.submitting.ledger import Ledger, MemoryStore, OnClear
+from airflow_provider_luma.submitting.request import shorten_texts
+from airflow_provider_luma.submitting.submitter import OnAmbiguous, SubmitPolicy, Submitter
+from airflow_provider_luma.task_state import task_state_store
+from airflow_provider_luma.triggers.luma import LumaTaskTrigger
+from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
+from airflow_provider_luma.waiting.progress import Progress, Report, WaitPolicy
+from airflow_provider_luma.waiting.watch import Watch
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from tenacity import RetryCallState
+
+_PUSH_EVERY: Final = 2.0
+
+
+class LumaSubmitOperator(BaseOperator):
+    """
+    What the submit operators have in common, and no operator by itself.
+
+    :class:`~airflow_provider_luma.operators.generate.LumaGenerateVideoOperator` describes its parameters.
+    """
+
+    ui_color = "#d9f2e6"
+    operator_extra_links = (LumaVideosLink(),)
+
+    #: Templated fields that may be long: shown cut, with their length, where Airflow shows rendered fields.
+    _long_fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        *,
+        luma_conn_id: str = LumaHook.default_conn_name,
+        on_ambiguous: OnAmbiguous = "fail",
+        on_clear: OnClear = "anew",
+        wait_for_completion: bool = False,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 15,
+        timeout: float = 60 * 60,
+        missing_polls: int = 3,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if AIRFLOW_V_3_3_PLUS and self.retry_policy is None and "retry_policy" not in kwargs:
+            self.retry_policy = LumaRetryPolicy()
+        self.luma_conn_id = luma_conn_id
+        self.on_ambiguous = on_ambiguous
+        self.on_clear = on_clear
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.missing_polls = missing_polls
+        self._rendered: dict[str, Any] = {}
+        self._submitter: Submitter | None = None
+        self._submit_policy()
+        self._wait_policy(0)
+        if on_clear not in ("anew", "continue"):
+            raise LumaConfigError(f"on_clear must be 'anew' or 'continue', got {on_clear!r}.")
+        for name, seconds in (("poll_interval", poll_interval), ("timeout", timeout)):
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+                raise LumaConfigError(f"{name} must be a positive number of seconds, got {seconds!r}.")
+
+    @abstractmethod
+    def _jobs(self) -> list[Job]:
+        """Return what to submit, checked."""
+
+    @abstractmethod
+    def _result(self, values: Sequence[Any]) -> Any:
+        """Shape what this operator returns from one value per submitted job."""
+
+    def _submit_policy(self) -> SubmitPolicy:
+        return SubmitPolicy(on_ambiguous=self.on_ambiguous)
+
+    def _wait_policy(self, refused: int) -> WaitPolicy:
+        return WaitPolicy(max_failed=0, missing_polls=self.missing_polls)
+
+    def _rendered_field(self, name: str) -> Any:
+        return self._rendered.get(name, getattr(self, name))
+
+    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
+        # Called for plain and mapped tasks alike, so this is where to see the rendered values.
+        super()._do_render_template_fields(parent, *args, **kwargs)
+        if parent is self:
+            self._rendered = {name: getattr(self, name) for name in self._long_fields}
+            for name, value in self._rendered.items():
+                setattr(self, name, shorten_texts(value))
+
+    def execute(self, context: Context) -> Any:
+        """Submit what was not submitted before; then wait, if wanted."""
+        with self._final_errors_fail_the_task(context):
+            jobs = self._jobs()
+            submitter = self._submit(context, jobs)
+            ids = submitter.submitted_ids
+            if not (self.wait_for_completion and ids):
+                return self._result(ids)
+            if self.deferrable:
+                self._defer(context, ids, len(submitter.refused))
+            return self._conclude(context, self._wait_here(ids, len(submitter.refused)))
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """
+        Come back from the triggerer. Submits nothing.
+
+        :param event: The trigger's report.
+        """
+        with self._final_errors_fail_the_task(context):
+            return self._conclude(context, msgspec.convert(event, Report), event["timed_out_by"])
+
+    def on_kill(self) -> None:
+        """Send nothing more. The API has no cancel: what was submitted goes on and is billed."""
+        # Runs in a signal handler: nothing here may wait for what it has interrupted.
+        if self._submitter is None:
+            return
+        self._submitter.stop()
+        ids = self._submitter.submitted_ids
+        self.log.warning(
+            "Stopped from outside: nothing more is submitted. The relay can't cancel, so %d submitted Luma "
+            "tasks go on and are billed: %s. A retry goes on from there%s.",
+            len(ids),
+            ", ".join(ids) or "none",
+            "" if AIRFLOW_V_3_3_PLUS else " on Airflow 3.3 and newer",
+        )
+
+    @contextmanager
+    def _final_errors_fail_the_task(self, context: Context) -> Iterator[None]:
+        try:
+            with final_errors_fail_the_task():
+                yield
+        except LumaError as error:
+            if task_state_store(context) is not None or self.on_ambiguous == "resubmit":
+                raise
+            # Where nothing is kept between tries, a retry could only say that it knows nothing.
+            raise AirflowFailException(str(error)) from error
+
+    def _submit(self, context: Context, jobs: Sequence[Job]) -> Submitter:
+        hook = LumaHook(self.luma_conn_id)
+        ledger = self._ledger(context)
+        tasks: dict[str, dict[str, Any]] = {}
+        # What is in Airflow's store is safe already. Otherwise this XCom is all that outlives the worker.
+        push_every = 0.0 if task_state_store(context) is None else _PUSH_EVERY
+        pushed_at = -inf
+
+        def on_submitted(number: int, task_id: str, at: str) -> None:
+            nonlocal pushed_at
+            tasks[task_id] = {"index": number, "prompt": jobs[number].short_prompt, "submitted_at": at}
+            if time.monotonic() - pushed_at >= push_every:
+                self._push(context, luma_tasks=tasks)
+                pushed_at = time.monotonic()
+
+        def submit() -> Submitter:
+            submitter = self._submitter = Submitter(
+                hook.client,
+                jobs,
+                ledger=ledger,
+                connection=f"{self.luma_conn_id} {hook.client.base_url}",
+                policy=self._submit_policy(),
+                on_submitted=on_submitted,
+            )
+            try:
+                submitter.run()
+            except BaseException:
+                try:
+                    self._push(context, luma_tasks=tasks, **self._refused(submitter, jobs))
+                except Exception:
+                    # Must not hide why submitting was broken off.
+                    self.log.exception("What was submitted could not be pushed as XCom.")
+                raise
+            self._push(context, luma_tasks=tasks, **self._refused(submitter, jobs))
+            return submitter
+
+        self._push_link(context)
+        return submit() if task_state_store(context) is not None else self._retried_here(submit)
+
+    def _retried_here(self, submit: Callable[[], Submitter]) -> Submitter:
+        """
+        Use the task's retries within this try, for what the relay could not take.
+
+        For Airflows that keep nothing between tries: what is known is in this process.
+        """
+
+        def delay(state: RetryCallState) -> float:
+            asked = getattr(state.outcome and state.outcome.exception(), "retry_after", None)
+            return self.retry_delay.total_seconds() if asked is None else float(asked)
+
+        def announce(state: RetryCallState) -> None:
+            error = state.outcome and state.outcome.exception()
+            self.log.warning("Going on in %.0f s: %s", state.upcoming_sleep, error)
+
+        return Retrying(
+            retry=retry_if_exception(_can_be_retried_here),
+            stop=stop_after_attempt(1 + (self.retries or 0)),
+            wait=delay,
+            before_sleep=announce,
+            reraise=True,
+        )(submit)
+
+    def _refused(self, submitter: Submitter, jobs: Sequence[Job]) -> dict[str, Any]:
+        return {}
+
+    def _ledger(self, context: Context) -> Ledger:
+        instance = context["ti"]
+        # A clear raises max_tries; a retry doesn't.
+        run = instance.max_tries
+        store = task_state_store(context)
+        if store is not None:
+            return Ledger(store, run=run, on_clear=self.on_clear)
+        if self.on_clear == "continue":
+            self.log.warning("on_clear='continue' needs Airflow 3.3: this one keeps nothing between tries.")
+        is_first_try = instance.try_number in (1, run - (self.retries or 0) + 1)
+        if not is_first_try and self.on_ambiguous == "fail":
+            raise LumaAmbiguousSubmitError(
+                "This Airflow keeps nothing between tries (3.3 does), so it is unknown what the try before "
+                "has submitted: it may be running and billed. Look into its log, which names every id, and "
+                "into the relay's task list or bill. Then clear this task to submit everything anew, or set "
+                "on_ambiguous='resubmit'."
+            )
+        return Ledger(MemoryStore(), run=run)
+
+    def _push(self, context: Context, **xcoms: Any) -> None:
+        if self.do_xcom_push:
+            for key, value in xcoms.items():
+                context["ti"].xcom_push(key=key, value=value)
+
+    def _push_link(self, context: Context) -> None:
+        # Airflow does so when the task ends: too late for who wants to look on, and for a killed worker.
+        link = self.operator_extra_links[0]
+        # Airflow itself hands the instance on as its key.
+        instance: Any = context["ti"]
+        self._push(context, **{link.xcom_key: link.get_link(self, ti_key=instance)})
+
+    def _defer(self, context: Context, ids: Sequence[str], refused: int) -> None:
+        limit = time_limit(self, context, deadline=time.time() + self.timeout, timeout=self.timeout)
+        policy = self._wait_policy(refused)
+        self.defer(
+            trigger=LumaTaskTrigger(
+                luma_task_ids=ids,
+                luma_conn_id=self.luma_conn_id,
+                poll_interval=self.poll_interval,
+                deadline=limit.deadline,
+                waited=limit.waited,
+                timed_out_by=limit.timed_out_by,
+                max_failed=policy.max_failed,
+                missing_polls=policy.missing_polls,
+            ),
+            method_name="execute_complete",
+            timeout=limit.defer_timeout,
+        )
+
+    def _wait_here(self, ids: Sequence[str], refused: int) -> Report:
+        hook = LumaHook(self.luma_conn_id)
+        watch = Watch(Progress.of(ids), self._wait_policy(refused), self.log)
+        watch.tolerate_poll_failures(hook.settings.max_poll_failures)
+        deadline = time.monotonic() + self.timeout
+        while True:
+            verdict = watch.verdict(timed_out=time.monotonic() >= deadline)
+            if verdict != "waiting":
+                return watch.report(verdict, waited=f"the timeout of {self.timeout:g} s")
+            time.sleep(max(0.0, min(self.poll_interval, deadline - time.monotonic())))
+            watch.poll(hook.client)
+
+    def _conclude(self, context: Context, report: Report, timed_out_by: TimedOutBy = "timeout") -> Any:
+        self._push(context, failed=report.failed)
+        check_report(report, timed_out_by=timed_out_by, timeout_error=LumaTimeoutError)
+        self.log.info("%s", report.message)
+        tasks = LumaHook(self.luma_conn_id).client.get_tasks(report.completed)
+        if lost := [task_id for task_id in report.completed if task_id not in tasks]:
+            raise LumaMissingArtifactError(
+                f"The relay told {len(lost)} completed tasks and then left them out of an answer: "
+                f"{shorten_ids(lost)}. A retry asks for them again, free of charge.",
+                retryable=True,
+                task_ids=lost,
+            )
+        return self._result([ArtifactRecord.of(tasks[task_id]).to_dict() for task_id in report.completed])
+
+
+def _can_be_retried_here(error: BaseException) -> bool:
+    return isinstance(error, LumaApiError | LumaConnectionError) and error.retryable

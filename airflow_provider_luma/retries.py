@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A retry policy for Airflow 3.3 and newer that heeds what the relay says."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_luma.exceptions import LumaApiError, LumaConfigError, LumaError
+from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
+
+if TYPE_CHECKING or AIRFLOW_V_3_3_PLUS:
+    from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+
+    if TYPE_CHECKING:
+        from airflow.sdk import Context
+else:
+    RetryPolicy = object
+
+
+class LumaRetryPolicy(RetryPolicy):
+    """
+    Retry a failed task when the relay asks for it, not sooner; fail at once when no retry can help.
+
+    ``Retry-After`` of the relay becomes the delay before the next try; without it the task's own
+    ``retry_delay`` holds. Errors that aren't this provider's are left to the task's ``retries``. The
+    submit operators use this policy unless they are given another.
+
+    .. code-block:: python
+
+        LumaFetchArtifactsOperator(..., retries=3, retry_policy=LumaRetryPolicy())
+
+    :raises LumaConfigError: on an Airflow older than 3.3, which knows no retry policies.
+    """
+
+    def __init__(self) -> None:
+        if not AIRFLOW_V_3_3_PLUS:
+            raise LumaConfigError("LumaRetryPolicy needs Airflow 3.3: leave retry_policy out on older ones.")
+
+    def evaluate(
+        self,
+        exception: BaseException,
+        try_number: int,
+        max_tries: int,
+        context: Context | None = None,
+    ) -> RetryDecision:
+        """
+        Decide about a failure, in the worker.
+
+        :param exception: What failed the task.
+        :param try_number: Which try it was.
+        :param max_tries: How many there are.
+        :param context: The task's context.
+        """
+        if not isinstance(exception, LumaError):
+            return RetryDecision.default()
+        if not exception.retryable:
+            return RetryDecision.fail("No retry can help against this error of the relay.")
+        if isinstance(exception, LumaApiError) and exception.retry_after is not None:
+            return RetryDecision.retry(
+                timedelta(seconds=exception.retry_after), "The relay asked to wait so long."
+            )
+        return RetryDecision.default()
+
+    def serialize(self) -> dict[str, Any]:
+        """Give what rebuilds the policy: nothing, it has no settings."""
+        return {}
+
+    @classmethod
+    def deserialize(cls, data: dict[str, Any]) -> LumaRetryPolicy:
+        """
+        Rebuild the policy.
+
+        :param data: What :meth:`serialize` gave.
+        """
+        return cls()
