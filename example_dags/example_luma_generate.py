@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One video in one task: submit it at most once, wait for it without a worker, and return its links."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, Param, task
+
+from airflow_provider_luma.operators.generate import LumaGenerateVideoOperator
+
+with DAG(
+    "example_luma_generate",
+    doc_md=__doc__,
+    schedule=None,
+    tags=["luma", "example"],
+    params={
+        "prompt": Param(
+            "a paper boat on a quiet lake at dawn",
+            type="string",
+            minLength=3,
+            description="One video is generated, and billed.",
+        ),
+    },
+) as dag:
+    # Retries are safe: they go on with the video that was bought.
+    video = LumaGenerateVideoOperator(
+        task_id="video",
+        prompt="{{ params.prompt }}",
+        model_name="ray-v2",
+        aspect_ratio="16:9",
+        wait_for_completion=True,
+        deferrable=True,
+        retries=3,
+    )
+
+    @task
+    def show(record: dict[str, Any]) -> None:
+        print(record["id"], record["video_url"])
+
+    show(video.output)

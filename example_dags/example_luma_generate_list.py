@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Twenty videos in one task, of which moderation refuses two: the other eighteen come all the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, Param, task
+
+from airflow_provider_luma.operators.generate import LumaGenerateVideosOperator
+
+ANIMALS = ("fox", "owl", "otter", "heron", "lynx", "hare", "stag", "wren", "seal", "crane")
+PROMPTS = [f"a {animal} {place}" for place in ("in falling snow", "at dusk") for animal in ANIMALS]
+# Words like this one are what moderation looks for; the sandbox does, too.
+PROMPTS[3] += ", nsfw"
+PROMPTS[14] += ", nsfw"
+
+with DAG(
+    "example_luma_generate_list",
+    doc_md=__doc__,
+    schedule=None,
+    tags=["luma", "example"],
+    params={
+        "prompts": Param(
+            PROMPTS,
+            type="array",
+            items={"type": "string", "minLength": 3},
+            description="One video is generated, and billed, for each that isn't refused.",
+        ),
+    },
+) as dag:
+
+    @task
+    def requests(params: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"prompt": prompt, "model_name": "ray-v2"} for prompt in params["prompts"]]
+
+    # Common plans allow about 20 submits a minute. A retry goes on with the first that was not sent.
+    videos = LumaGenerateVideosOperator(
+        task_id="videos",
+        requests=requests(),
+        max_failed=2,
+        pause=3,
+        wait_for_completion=True,
+        deferrable=True,
+        retries=3,
+    )
+
+    @task
+    def show(records: list[dict[str, Any]], refused: list[dict[str, Any]]) -> None:
+        for record in records:
+            print(record["id"], record["video_url"])
+        for request in refused:
+            print("refused:", request["prompt"], request["reason"])
+
+    show(videos.output, videos.output["refused"])
