@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One live Airflow with a sandbox relay for all browser tests, and viewers who look at it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from airflow_provider_luma.sandbox import LumaSandbox
+from tests.browser.viewer import DESKTOP, Viewer, chromium
+from tests.support.live_airflow import LiveAirflow
+
+HERE = Path(__file__).parent
+EXAMPLE_DAGS = HERE.parents[1] / "example_dags"
+PROMPTS = ["a paper boat on a quiet lake at dawn", "a red fox in falling snow", "a city of glass at night"]
+LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[LumaSandbox]:
+    with LumaSandbox(pending_seconds=2, processing_seconds=4) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def airflow(sandbox: LumaSandbox) -> Iterator[LiveAirflow]:
+    """Users: ``admin``; ``rita`` of team red, whose Dag ``luma_secret`` is; ``bert`` of team blue."""
+    bundles = [
+        {"name": "examples", "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(EXAMPLE_DAGS)}},
+        {"name": "tests", "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(HERE / "dags")}},
+        {
+            "name": "red",
+            "classpath": LOCAL_BUNDLE,
+            "kwargs": {"path": str(HERE / "team_dags")},
+            "team_name": "red",
+        },
+    ]
+    environment = {
+        "AIRFLOW_CONN_LUMA_DEFAULT": sandbox.airflow_connection,
+        "AIRFLOW__CORE__MULTI_TEAM": "True",
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+    }
+
+    def create_teams(airflow: LiveAirflow) -> None:
+        for team in ("red", "blue"):
+            airflow.run_cli("teams", "create", team)
+
+    with LiveAirflow(
+        EXAMPLE_DAGS,
+        env=environment,
+        users={"admin": "admin", "rita": "viewer:red", "bert": "viewer:blue"},
+        before_start=create_teams,
+    ) as airflow:
+        yield airflow
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def look(browser: Browser, airflow: LiveAirflow, sandbox: LumaSandbox) -> Iterator[Callable[..., Viewer]]:
+    """
+    Sit somebody down at a browser: ``look(user="admin", size=DESKTOP)``.
+
+    At the end nobody's console may hold an unexpected error, and nobody may have asked a foreign origin.
+    """
+    viewers: list[Viewer] = []
+
+    def look(user: str | None = "admin", size: tuple[int, int] = DESKTOP) -> Viewer:
+        viewers.append(Viewer(browser, airflow, user, size))
+        return viewers[-1]
+
+    yield look
+    for viewer in viewers:
+        viewer.close()
+    for viewer in viewers:
+        assert viewer.unexpected_errors == []
+        assert viewer.origins <= {airflow.base_url, sandbox.root_url}
+
+
+@pytest.fixture
+def viewer(look: Callable[..., Viewer]) -> Viewer:
+    """An administrator at a desk."""
+    return look()
+
+
+@pytest.fixture(scope="session")
+def finished_run(airflow: LiveAirflow) -> str:
+    """A run of ``example_luma_pipeline`` with three completed videos."""
+    run_id = airflow.trigger("example_luma_pipeline", conf={"prompts": PROMPTS})
+    assert airflow.wait_for_run("example_luma_pipeline", run_id, timeout=240) == "success"
+    return run_id
+
+
+@pytest.fixture
+def pushed(airflow: LiveAirflow) -> Callable[..., str]:
+    """Run a Dag that pushes these XComs and returns a value; the run's id: ``pushed(returns, key=…)``."""
+
+    def pushed(returns: Any = None, **xcoms: Any) -> str:
+        run_id = airflow.trigger("luma_xcoms", conf={"xcoms": xcoms, "returns": returns})
+        assert airflow.wait_for_run("luma_xcoms", run_id) == "success"
+        return run_id
+
+    return pushed
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where screenshots go: the documentation when ``make screenshots`` says so."""
+    folder = os.environ.get("LUMA_SCREENSHOTS")
+    return Path(folder) if folder else tmp_path_factory.mktemp("pictures")

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the gallery shows to whom, and what hostile text and links can do in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+from playwright.sync_api import expect
+
+from airflow_provider_luma.plugins.gallery_files import FOLDER
+from airflow_provider_luma.plugins.luma import URL_PREFIX, LumaPlugin
+from airflow_provider_luma.sandbox import LumaSandbox
+from tests.browser.viewer import WAIT_MS, Viewer, run_path
+from tests.support.live_airflow import LiveAirflow
+
+expect.set_options(timeout=WAIT_MS)
+
+MARKUP = "<img src=x onerror=alert(1)>"
+SCRIPT = "javascript:alert(1)"
+
+
+@pytest.fixture(scope="session")
+def secret_run(airflow: LiveAirflow) -> str:
+    run_id = airflow.trigger("luma_secret")
+    assert airflow.wait_for_run("luma_secret", run_id) == "success"
+    return run_id
+
+
+class TestAnonymous:
+    def test_every_file_that_the_plugin_mounts_is_the_same_for_everyone(self, airflow: LiveAirflow) -> None:
+        """The routes carry files of the package, byte for byte, so there is no data in them."""
+        assert [app["url_prefix"] for app in LumaPlugin.fastapi_apps] == [URL_PREFIX]
+        files = [path for path in FOLDER.rglob("*") if path.is_file()]
+        assert files
+        for path in files:
+            answer = requests.get(f"{airflow.base_url}{URL_PREFIX}/{path.relative_to(FOLDER)}", timeout=30)
+            assert answer.status_code == 200
+            assert answer.content == path.read_bytes()
+            assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+    @pytest.mark.parametrize(
+        "path",
+        ["/absent", "/../gallery_files.py", "/%2e%2e/gallery_files.py", "/..%2f__init__.py", "/api/v2/dags"],
+    )
+    def test_nothing_else_is_mounted(self, airflow: LiveAirflow, path: str) -> None:
+        answer = requests.get(f"{airflow.base_url}{URL_PREFIX}{path}", timeout=30)
+
+        assert answer.status_code == 404 or answer.text.startswith("<!doctype html>")
+        assert "SPDX" not in answer.text
+
+    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+    def test_nothing_can_be_sent_to_it(self, airflow: LiveAirflow, method: str) -> None:
+        assert requests.request(method, f"{airflow.base_url}{URL_PREFIX}/", timeout=30).status_code == 405
+
+    def test_the_page_shows_nothing_but_the_way_to_sign_in(
+        self, look: Callable[..., Viewer], secret_run: str
+    ) -> None:
+        stranger = look(user=None)
+        stranger.expected_error = "401"
+        page = stranger.open_alone("luma_secret", secret_run)
+
+        expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
+        assert "secret prompt" not in page.content()
+
+
+class TestAViewerOfAnotherTeam:
+    def test_a_run_of_a_foreign_dag_shows_nothing(self, look: Callable[..., Viewer], secret_run: str) -> None:
+        bert = look("bert")
+        bert.expected_error = "403"
+        page = bert.open_alone("luma_secret", secret_run)
+
+        expect(page.get_by_role("heading", name="You may not see this")).to_be_visible()
+        assert "secret" not in page.locator("body").inner_text()
+
+    def test_the_recent_runs_leave_it_out(self, look: Callable[..., Viewer], secret_run: str) -> None:
+        expect(look("rita").open_recent().locator(".run").filter(has_text=secret_run)).to_have_count(1)
+        bert = look("bert")
+        bert.open_recent()
+
+        assert "luma_secret" not in bert.frame.content()
+
+    def test_the_team_itself_sees_it(self, look: Callable[..., Viewer], secret_run: str) -> None:
+        gallery = look("rita").open_run("luma_secret", secret_run)
+
+        expect(gallery.get_by_role("heading", name="the secret prompt")).to_be_visible()
+
+
+class TestHostileText:
+    def test_markup_and_scripts_from_the_relay_are_shown_as_text(
+        self, viewer: Viewer, airflow: LiveAirflow, sandbox: LumaSandbox
+    ) -> None:
+        links = {"url": SCRIPT, "download_url": SCRIPT}
+        marked = sandbox.add_task(prompt=MARKUP, completes_after=0, overrides={"thumbnail": {"url": SCRIPT}})
+        scripted = sandbox.add_task(
+            prompt="a scripted link", completes_after=0, overrides={"video": links, "thumbnail": links}
+        )
+        run_id = airflow.trigger("example_luma_wait", conf={"luma_task_ids": [marked, scripted]})
+        airflow.wait_for_run("example_luma_wait", run_id)
+        gallery = viewer.open_run("example_luma_wait", run_id)
+
+        expect(gallery.get_by_role("heading", name=MARKUP)).to_be_visible()
+        self._check_harmless(viewer)
+
+    def test_markup_and_scripts_that_got_into_xcoms_are_shown_as_text(
+        self, viewer: Viewer, pushed: Callable[..., str]
+    ) -> None:
+        """The page stands on its own feet, whatever the provider's Python lets through."""
+        hostile = {
+            "id": MARKUP,
+            "video_url": SCRIPT,
+            "video_raw_url": f"data:text/html,{MARKUP}",
+            "thumbnail_url": f"  {SCRIPT}",
+            "last_frame_url": "//127.0.0.1:1/x.jpg",
+            "prompt": MARKUP,
+            "width": MARKUP,
+            "height": {"a": 1},
+            "duration": "1e999",
+            "aspect_ratio": MARKUP,
+            "created_at": MARKUP,
+        }
+        run_id = pushed(
+            returns=[hostile, None, 7, [], {"id": ["x"]}, {"id": "__proto__", "prompt": MARKUP}],
+            luma_tasks={MARKUP: {"index": "x", "prompt": MARKUP, "submitted_at": MARKUP}, "constructor": 5},
+            refused=[{"index": MARKUP, "prompt": MARKUP, "reason": MARKUP}, "nonsense"],
+            failed={"bad": MARKUP, "worse": {"a": MARKUP}},
+            video_urls=[SCRIPT],
+        )
+        gallery = viewer.open_run("luma_xcoms", run_id)
+
+        expect(gallery.locator(".reason").filter(has_text=MARKUP).first).to_be_visible()
+        expect(gallery.get_by_role("heading", name=MARKUP).first).to_be_visible()
+        self._check_harmless(viewer)
+
+    @pytest.mark.parametrize("name", ["a+b~c:d.e", "luma-run", "-"])
+    def test_a_run_may_have_any_name(self, viewer: Viewer, airflow: LiveAirflow, name: str) -> None:
+        run_id = airflow.trigger(
+            "luma_xcoms", run_id=name, conf={"xcoms": {"failed": {"x": "a reason"}}, "returns": None}
+        )
+        airflow.wait_for_run("luma_xcoms", run_id)
+        viewer.page.goto(f"{run_path('luma_xcoms', run_id)}/plugin/luma-run")
+
+        expect(viewer.gallery().get_by_text("a reason")).to_be_visible()
+
+    def _check_harmless(self, viewer: Viewer) -> None:
+        frame = viewer.frame
+        assert frame.locator("img[src='x']").count() == 0
+        addresses = frame.evaluate(
+            "[...document.querySelectorAll('[src], [href], [poster]')]"
+            ".flatMap(element => ['src', 'href', 'poster'].map(name => element.getAttribute(name)))"
+            ".filter(Boolean)"
+        )
+        allowed = ("http://", "https://")
+        assets = {path.name for path in Path(FOLDER).iterdir()}
+        assert [link for link in addresses if not link.startswith(allowed) and link not in assets] == []
+        # Nothing was run, and the page's own rules had to stop nothing.
+        assert viewer.errors == []
+
+
+class TestTheFrame:
+    def test_no_page_of_another_origin_can_frame_it(
+        self, viewer: Viewer, airflow: LiveAirflow, sandbox: LumaSandbox
+    ) -> None:
+        viewer.page.route(
+            f"{sandbox.root_url}/framing",
+            lambda route: route.fulfill(
+                content_type="text/html", body=f"<iframe src='{airflow.base_url}{URL_PREFIX}/'></iframe>"
+            ),
+        )
+        viewer.expected_error = "frame-ancestors"
+        viewer.page.goto(f"{sandbox.root_url}/framing")
+
+        framed = viewer.page.frames[1]
+        framed.wait_for_load_state()
+        assert framed.url.startswith("chrome-error:")

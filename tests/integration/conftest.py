@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sandbox relay, a connection to it, and Dags that run on a real metadata database."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_luma.sandbox import LumaSandbox
+
+if TYPE_CHECKING:
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.sdk import DAG
+
+
+MODES = {
+    "poke": {"mode": "poke", "deferrable": False},
+    "reschedule": {"mode": "reschedule", "deferrable": False},
+    "deferrable": {"deferrable": True},
+}
+
+
+@pytest.fixture(params=list(MODES))
+def mode(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Arguments of a sensor that waits in one of the three ways."""
+    return MODES[request.param]
+
+
+@pytest.fixture(params=["bare", "envelope"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def sandbox(dialect: str) -> Iterator[LumaSandbox]:
+    with LumaSandbox(dialect=dialect, pending_seconds=0.1, processing_seconds=0.1) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make ``luma_default`` point somewhere: ``connect(base_url, api_key, **extra)``."""
+
+    def connect(base_url: str, api_key: str, **extra: Any) -> None:
+        connection = {"conn_type": "luma", "host": base_url, "password": api_key, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_LUMA_DEFAULT", json.dumps(connection))
+
+    return connect
+
+
+@pytest.fixture
+def connected(sandbox: LumaSandbox, connect: Callable[..., None]) -> LumaSandbox:
+    """The sandbox behind ``luma_default``."""
+    connect(sandbox.base_url, sandbox.api_key)
+    return sandbox
+
+
+@pytest.fixture(scope="session")
+def metadata_database() -> None:
+    from airflow import settings
+    from airflow.utils.db import initdb
+
+    Path(settings.DAGS_FOLDER).mkdir(exist_ok=True)
+    initdb()
+
+
+class RunResult:
+    """A finished Dag run and what its tasks left behind."""
+
+    def __init__(self, dag_run: DagRun) -> None:
+        self.state = str(dag_run.state)
+        self.run_id = dag_run.run_id
+        self._instances = {
+            (instance.task_id, instance.map_index): instance for instance in dag_run.get_task_instances()
+        }
+
+    def task(self, task_id: str, map_index: int = -1) -> TaskInstance:
+        return self._instances[task_id, map_index]
+
+    def task_state(self, task_id: str, map_index: int = -1) -> str:
+        return str(self.task(task_id, map_index).state)
+
+    def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+
+        instance = self.task(task_id, map_index)
+        with create_session() as session:
+            row = session.scalars(
+                XComModel.get_many(
+                    run_id=self.run_id,
+                    key=key,
+                    task_ids=task_id,
+                    dag_ids=instance.dag_id,
+                    map_indexes=map_index,
+                )
+            ).first()
+            return None if row is None else XComModel.deserialize_value(row)
+
+
+@pytest.fixture(scope="session")
+def run_dag(metadata_database: None) -> Callable[[DAG], RunResult]:
+    """Run a Dag that exists in the test alone, with its triggers, to its end."""
+
+    def run(dag: DAG, **run_arguments: Any) -> RunResult:
+        from airflow.dag_processing.bundles.manager import DagBundlesManager
+        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+        DagBundlesManager().sync_bundles_to_db()
+        bag = DagBag(dag_folder="/dev/null", collect_dags=False, bundle_name="dags-folder")
+        bag.bag_dag(dag)
+        sync_bag_to_db(bag, "dags-folder", None)
+        return RunResult(dag.test(**run_arguments))
+
+    return run
+
+
+@pytest.fixture
+def wait(run_dag: Callable[..., Any], connected: LumaSandbox, mode: dict[str, Any]) -> Callable[..., Any]:
+    """Run a Dag of one sensor to its end: ``wait(ids, **arguments_of_the_sensor)``."""
+    from airflow.sdk import DAG
+
+    from airflow_provider_luma.sensors.luma import LumaTaskSensor
+
+    def wait(ids: Any, *, dag_arguments: dict[str, Any] | None = None, **arguments: Any) -> Any:
+        with DAG("sensor", schedule=None, **(dag_arguments or {})) as dag:
+            LumaTaskSensor(
+                task_id="wait",
+                luma_task_ids=ids,
+                **{
+                    "poke_interval": 0.2,
+                    "timeout": 30,
+                    "retry_delay": timedelta(0),
+                    **mode,
+                    **arguments,
+                },
+            )
+        return run_dag(dag)
+
+    return wait
+
+
+@pytest.fixture
+def log_text(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """Everything that was logged or printed since the last call."""
+    caplog.set_level(logging.INFO)
+
+    def text() -> str:
+        captured = capsys.readouterr()
+        logged = caplog.text
+        caplog.clear()
+        return logged + captured.out + captured.err
+
+    return text

@@ -1,0 +1,577 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Downloads over real HTTP: whole files or clear errors, and nothing else under a file's name."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from pytest_mock import MockerFixture
+
+from airflow_provider_luma.client.settings import RelaySettings
+from airflow_provider_luma.download import transfer
+from airflow_provider_luma.download.batch import Downloader, FileFailure, FileRecord
+from airflow_provider_luma.download.options import DownloadOptions
+from airflow_provider_luma.download.store import Store
+from airflow_provider_luma.download.transport import Route
+from airflow_provider_luma.exceptions import (
+    LumaAuthError,
+    LumaConfigError,
+    LumaDownloadError,
+    LumaFileExistsError,
+    LumaInterruptedError,
+    LumaMissingArtifactError,
+    LumaStorageError,
+)
+from airflow_provider_luma.sandbox import Call, LumaSandbox, faults
+from airflow_provider_luma.sandbox.faults import Fault
+from airflow_provider_luma.sandbox.media_host import media_file
+from tests.support.bad_disks import FullDisk, NoRename
+
+SIZE = 3_000_000
+
+
+@pytest.fixture
+def sandbox() -> Iterator[LumaSandbox]:
+    with LumaSandbox(video_bytes=SIZE) as sandbox:
+        yield sandbox
+
+
+class Result(NamedTuple):
+    records: dict[tuple[str, str], FileRecord]
+    failures: list[FileFailure]
+
+
+class Lab:
+    """Downloads from a sandbox into a folder."""
+
+    def __init__(self, sandbox: LumaSandbox, folder: Path) -> None:
+        self.sandbox = sandbox
+        self.folder = folder
+        self.settings = RelaySettings.from_fields(
+            host=sandbox.base_url, password=sandbox.api_key, extra='{"read_timeout": 0.5}'
+        )
+
+        self.client = self.settings.client()
+
+    def close(self) -> None:
+        self.client.close()
+
+    def downloader(
+        self,
+        *,
+        fs: AbstractFileSystem | None = None,
+        known: Sequence[FileRecord] = (),
+        on_progress: Any = None,
+        **options: Any,
+    ) -> Downloader:
+        return Downloader(
+            self.client,
+            Store(fs or LocalFileSystem(), str(self.folder), label=str(self.folder), owner="lab"),
+            Route.of(self.settings),
+            options=DownloadOptions(**{"backoff": 0.01, "backoff_max": 0.05, **options}),
+            known=known,
+            on_progress=on_progress,
+        )
+
+    def run(self, *ids: str, **arguments: Any) -> Result:
+        with closing(self.downloader(**arguments).run(ids)) as outcomes:
+            done = list(outcomes)
+        return Result(
+            {(one.id, one.artifact): one for one in done if isinstance(one, FileRecord)},
+            [one for one in done if isinstance(one, FileFailure)],
+        )
+
+    def video(self, **script: Any) -> str:
+        return self.sandbox.add_task(state="completed", **script)
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.folder.rglob("*") if path.is_file())
+
+    def media_calls(self) -> list[Call]:
+        return [call for call in self.sandbox.calls if call.name == "media"]
+
+
+@pytest.fixture
+def lab(sandbox: LumaSandbox, tmp_path: Path) -> Iterator[Lab]:
+    with closing(Lab(sandbox, tmp_path / "videos")) as lab:
+        yield lab
+
+
+def true_bytes(task_id: str, name: Any = "video.mp4", size: int = SIZE) -> bytes:
+    file = media_file(task_id, name, size)
+    return b"".join(bytes(piece) for piece in file.slices(0, file.size))
+
+
+def assert_kept(lab: Lab, task_id: str, result: Result, size: int = SIZE) -> None:
+    """The video is there, whole, with a true record, and nothing else is."""
+    assert result.failures == []
+    path = lab.folder / f"{task_id}_video.mp4"
+    body = true_bytes(task_id, size=size)
+    assert path.read_bytes() == body
+    record = result.records[task_id, "video"]
+    assert (record.bytes, record.sha256) == (size, hashlib.sha256(body).hexdigest())
+    assert lab.names() == [path.name]
+
+
+def assert_failed(lab: Lab, result: Result) -> LumaDownloadError | LumaMissingArtifactError:
+    """The file is not there, nor any part of it."""
+    assert result.records == {}
+    assert lab.names() == []
+    [failure] = result.failures
+    assert failure.error.task_ids == (failure.id,)
+    return failure.error
+
+
+class TestWholeFiles:
+    def test_every_artifact_is_kept_and_recorded(self, lab: Lab) -> None:
+        task_id = lab.video()
+
+        result = lab.run(task_id, artifacts=["video", "video_raw", "thumbnail", "last_frame"])
+
+        assert result.failures == []
+        assert lab.names() == [
+            f"{task_id}_last_frame.jpg",
+            f"{task_id}_thumbnail.jpg",
+            f"{task_id}_video.mp4",
+            f"{task_id}_video_raw.mp4",
+        ]
+        thumbnail = result.records[task_id, "thumbnail"]
+        body = true_bytes(task_id, "thumbnail.jpg")
+        assert Path(thumbnail.path).read_bytes() == body
+        assert msgspec.structs.asdict(thumbnail) == {
+            "id": task_id,
+            "artifact": "thumbnail",
+            "path": f"{lab.folder}/{task_id}_thumbnail.jpg",
+            "bytes": len(body),
+            "sha256": hashlib.sha256(body).hexdigest(),
+            "content_type": "image/jpeg",
+            "seconds": thumbnail.seconds,
+        }
+        assert thumbnail.seconds > 0
+
+    def test_a_file_goes_where_its_name_leads(self, lab: Lab) -> None:
+        task_id = lab.video()
+
+        result = lab.run(task_id, file_name="run-1/{id}/{artifact}{ext}")
+
+        assert result.records[task_id, "video"].path == f"{lab.folder}/run-1/{task_id}/video.mp4"
+        assert (lab.folder / "run-1" / task_id / "video.mp4").stat().st_size == SIZE
+
+    def test_a_body_without_a_length_is_fine_if_it_is_whole(self, lab: Lab, sandbox: LumaSandbox) -> None:
+        for fault in (Fault(name="chunked", ending="chunked"), faults.unframed(keep=1)):
+            task_id = lab.video()
+            sandbox.fail_next("media", fault)
+            assert_kept(lab, task_id, lab.run(task_id))
+            (lab.folder / f"{task_id}_video.mp4").unlink()
+        assert len(lab.media_calls()) == 2
+
+    def test_connections_are_used_again(self, lab: Lab, mocker: MockerFixture) -> None:
+        ids = [lab.video() for _ in range(6)]
+        create_connection = mocker.spy(socket, "create_connection")
+
+        lab.run(*ids, artifacts=["video", "thumbnail"], max_concurrency=1)
+
+        assert len(lab.media_calls()) == 12
+        assert create_connection.call_count == 1
+
+    def test_nothing_to_do_is_done_at_once(self, lab: Lab, sandbox: LumaSandbox) -> None:
+        assert lab.run() == ({}, [])
+        assert sandbox.calls == []
+
+
+class TestBrokenTransfers:
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            faults.truncated(),
+            faults.truncated(0.0005),
+            faults.chunk_cut(),
+            faults.unframed(),
+            faults.reset(),
+            faults.reset(0.5),
+            faults.drop(),
+            faults.stall(),
+            faults.hang(),
+            faults.do_request_failed(),
+            faults.bad_gateway(),
+            faults.edge_timeout(),
+            faults.too_many_requests(),
+            faults.too_many_requests(retry_after=0.1),
+        ],
+        ids=lambda fault: f"{fault.name}-{fault.keep}",
+    )
+    def test_what_breaks_twice_ends_in_a_whole_file(
+        self, lab: Lab, sandbox: LumaSandbox, fault: Fault
+    ) -> None:
+        task_id = lab.video()
+        sandbox.fail_next("media", fault, times=2)
+
+        assert_kept(lab, task_id, lab.run(task_id))
+
+    @pytest.mark.parametrize(
+        ("fault", "reason"),
+        [
+            (faults.truncated(0.5), "1500000 of 3000000 bytes"),
+            (faults.chunk_cut(), "IncompleteRead"),
+            (faults.unframed(), "in mid-file"),
+            (faults.reset(), "Connection reset by peer"),
+            (faults.drop(), "RemoteDisconnected"),
+            (faults.hang(), "timed out"),
+            (faults.bad_gateway(), "HTTP 502"),
+            (faults.truncated(0), "0 of 3000000 bytes"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else value.name,
+    )
+    def test_what_breaks_for_good_ends_in_a_clear_error(
+        self, lab: Lab, sandbox: LumaSandbox, fault: Fault, reason: str
+    ) -> None:
+        sandbox.fail_when("media", msgspec.structs.replace(fault, ranges=False))
+
+        error = assert_failed(lab, lab.run(lab.video(), attempts=2))
+
+        assert reason in str(error)
+        assert "attempts in a row broke" in str(error)
+        assert error.retryable
+
+    def test_a_transfer_goes_on_where_it_broke(self, lab: Lab, sandbox: LumaSandbox) -> None:
+        task_id = lab.video()
+        sandbox.fail_next("media", faults.truncated(0.5))
+
+        assert_kept(lab, task_id, lab.run(task_id))
+
+        first, second = lab.media_calls()
+        assert "range" not in first.headers
+        assert second.headers["range"] == "bytes=1500000-"
+        assert second.headers["if-range"] == media_file(task_id, "video.mp4", SIZE).etag
+        assert second.status == 206
+
+    def test_a_transfer_goes_on_as_long_as_it_comes_further(self, lab: Lab, sandbox: LumaSandbox) -> None:
+        task_id = lab.video()
+        sandbox.fail_next("media", faults.truncated(0.5), times=5)
+
+        assert_kept(lab, task_id, lab.run(task_id, attempts=2))
+
+        assert len(lab.media_calls()) == 6
+
+    @pytest.mark.parametrize("fault", [faults.no_ranges(), faults.changed_etag()], ids=lambda f: f.name)
+    def test_it_starts_over_where_the_host_can_not_go_on(
+        self, lab: Lab, sandbox: LumaSandbox, fault: Fault
+    ) -> None:
+        task_id = lab.video()
+        sandbox.fail_next("media", faults.truncated(0.5))
+        sandbox.fail_next("media", fault)
+
+        assert_kept(lab, task_id, lab.run(task_id))
+
+        assert [call.status for call in lab.media_calls()] == [200, 200]
+
+    def test_a_file_that_was_replaced_by_a_shorter_one_starts_over(
+        self, lab: Lab, sandbox: LumaSandbox
+    ) -> None:
+        task_id = lab.video()
+        sandbox.fail_next("media", faults.truncated(0.5))
+        sandbox.fail_next("media", faults.status(416))
+
+        assert_kept(lab, task_id, lab.run(task_id))
+
+        assert len(lab.media_calls()) == 3
+
+    def test_one_file_that_can_not_be_had_does_not_hurt_the_others(
+        self, lab: Lab, sandbox: LumaSandbox
+    ) -> None:
+        ids = [lab.video() for _ in range(6)]
+        sandbox.fail_when("media", faults.drop(), ids=[ids[2]])
+
+        result = lab.run(*ids, attempts=2)
+
+        assert [failure.id for failure in result.failures] == [ids[2]]
+        assert {task_id for task_id, _ in result.records} == {*ids} - {ids[2]}
+        assert len(lab.names()) == 5
+
+
+class TestLinks:
+    @pytest.mark.parametrize("status", [401, 403, 404, 410])
+    def test_a_refused_link_is_asked_for_anew(self, lab: Lab, sandbox: LumaSandbox, status: int) -> None:
+        task_id = lab.video()
+        sandbox.fail_next("media", faults.media_error(status))
+
+        assert_kept(lab, task_id, lab.run(task_id))
+
+        assert (sandbox.count("batch"), sandbox.count("media")) == (2, 2)
+
+    @pytest.mark.parametrize("status", [401, 403, 404, 410])
+    def test_a_fresh_link_that_is_refused_is_an_error_that_may_pass(
+        self, lab: Lab, sandbox: LumaSandbox, status: int
+    ) -> None:
+        sandbox.fail_when("media", faults.media_error(status))
+
+        error = assert_failed(lab, lab.run(lab.video()))
+
+        assert f"HTTP {status} although the link is fresh" in str(error)
+        assert error.retryable
+        assert sandbox.count("media") == 2
+
+    def test_a_link_that_expires_in_mid_run_is_asked_for_anew(self, tmp_path: Path) -> None:
+        with (
+            LumaSandbox(video_bytes=SIZE, links_expire_after=60) as sandbox,
+            closing(Lab(sandbox, tmp_path / "videos")) as lab,
+        ):
+            ids = [lab.video() for _ in range(4)]
+            outcomes = lab.downloader(max_concurrency=1).run(ids)
+            with closing(outcomes):
+                kept = [next(outcomes)]
+                sandbox.advance(61)
+                kept += outcomes
+
+        assert all(isinstance(one, FileRecord) for one in kept)
+        assert len(lab.names()) == 4
+        assert {call.status for call in lab.media_calls()} >= {200, 403}
+
+    def test_a_broken_transfer_goes_on_under_a_fresh_link(self, tmp_path: Path) -> None:
+        with (
+            LumaSandbox(video_bytes=SIZE, link_uses=1) as sandbox,
+            closing(Lab(sandbox, tmp_path / "videos")) as lab,
+        ):
+            task_id = lab.video()
+            sandbox.fail_next("media", faults.truncated(0.5), times=1)
+
+            assert_kept(lab, task_id, lab.run(task_id))
+
+        assert [call.status for call in lab.media_calls()] == [200, 403, 206]
+
+    def test_links_are_asked_for_in_portions_as_they_are_needed(self, lab: Lab, sandbox: LumaSandbox) -> None:
+        ids = [lab.video(video_bytes=200_000) for _ in range(24)]
+
+        result = lab.run(*ids, artifacts=["video", "thumbnail"], max_concurrency=2)
+
+        assert len(result.records) == 48
+        calls = sandbox.calls
+        batches = [index for index, call in enumerate(calls) if call.name == "batch"]
+        assert [len(calls[index].ids) for index in batches] == [4] * 6
+        # When links are asked for, all files but the last four of those asked for before are under way.
+        for number, index in enumerate(batches):
+            assert sum(call.name == "media" for call in calls[:index]) >= 8 * number - 4
+
+    def test_an_artifact_without_a_link_is_an_error_of_its_own(self, lab: Lab, sandbox: LumaSandbox) -> None:
+        good = lab.video()
+        failed = sandbox.add_task(fails_after=0, fails_with="moderated")
+        pending = sandbox.add_task(state="pending")
+
+        result = lab.run(good, failed, pending, "nobody-knows-me")
+
+        assert lab.names() == [f"{good}_video.mp4"]
+        told = {failure.id: (str(failure.error), failure.error.retryable) for failure in result.failures}
+        assert "failed (moderated), without a link" in told[failed][0]
+        assert "pending, without a link" in told[pending][0]
+        assert "doesn't know this id" in told["nobody-knows-me"][0]
+        assert [told[task_id][1] for task_id in (failed, pending, "nobody-knows-me")] == [False, True, False]
+
+    def test_a_relay_that_refuses_the_key_ends_it_all(self, lab: Lab, sandbox: LumaSandbox) -> None:
+        sandbox.fail_next("batch", faults.unauthorized())
+
+        with pytest.raises(LumaAuthError):
+            lab.run(lab.video())
+
+    def test_an_id_that_leads_elsewhere_is_refused(self, lab: Lab, sandbox: LumaSandbox) -> None:
+        for task_id in ("../../etc/cron.d/evil", "a/b", "..", "a\0b", ""):
+            with pytest.raises(LumaConfigError):
+                lab.run(task_id)
+        assert lab.names() == []
+
+    def test_an_id_that_a_relay_makes_up_is_not_used(self, lab: Lab, tmp_path: Path) -> None:
+        good, evil = lab.video(), lab.video(overrides={"id": "../evil"})
+
+        [failure] = lab.run(good, evil).failures
+
+        assert failure.id == evil
+        assert "doesn't know this id" in str(failure.error)
+        assert lab.names() == [f"{good}_video.mp4"]
+        assert not list(tmp_path.rglob("*evil*"))
+
+
+class TestFilesThatAreThere:
+    def test_a_whole_file_is_skipped(self, lab: Lab, sandbox: LumaSandbox) -> None:
+        task_id = lab.video()
+        first = lab.run(task_id)
+        inode = (lab.folder / lab.names()[0]).stat().st_ino
+
+        second = lab.run(task_id)
+
+        assert_kept(lab, task_id, second)
+        assert (lab.folder / lab.names()[0]).stat().st_ino == inode
+        kept = second.records[task_id, "video"]
+        assert kept == msgspec.structs.replace(first.records[task_id, "video"], seconds=0.0)
+        assert [call.headers.get("range") for call in lab.media_calls()] == [None, "bytes=0-0"]
+
+    @pytest.mark.parametrize(
+        "body", [b"", b"<html>", true_bytes("any")[:-1], b"x" * SIZE], ids=["empty", "page", "short", "other"]
+    )
+    def test_a_file_that_is_not_whole_is_fetched_anew(self, lab: Lab, body: bytes) -> None:
+        task_id = lab.video()
+        lab.folder.mkdir()
+        (lab.folder / f"{task_id}_video.mp4").write_bytes(body)
+
+        assert_kept(lab, task_id, lab.run(task_id))
+
+    def test_where_the_host_tells_no_size_the_file_itself_must(self, lab: Lab, sandbox: LumaSandbox) -> None:
+        whole, part = lab.video(), lab.video()
+        lab.folder.mkdir()
+        (lab.folder / f"{whole}_video.mp4").write_bytes(true_bytes(whole))
+        (lab.folder / f"{part}_video.mp4").write_bytes(true_bytes(part)[:-5])
+        sandbox.fail_when("media", Fault(name="chunked", ending="chunked", ranges=False))
+
+        result = lab.run(whole, part)
+
+        assert result.records[whole, "video"].seconds == 0
+        assert result.records[part, "video"].seconds > 0
+        assert (lab.folder / f"{part}_video.mp4").read_bytes() == true_bytes(part)
+
+    def test_it_can_be_replaced(self, lab: Lab) -> None:
+        task_id = lab.video()
+        lab.run(task_id)
+
+        result = lab.run(task_id, on_existing="replace")
+
+        assert_kept(lab, task_id, result)
+        assert [call.headers.get("range") for call in lab.media_calls()] == [None, None]
+
+    def test_a_file_that_can_not_be_replaced_stays(self, lab: Lab, sandbox: LumaSandbox) -> None:
+        task_id = lab.video()
+        lab.run(task_id)
+        sandbox.fail_when("media", faults.truncated(0.1))
+
+        result = lab.run(task_id, on_existing="replace", attempts=1)
+
+        assert len(result.failures) == 1
+        assert (lab.folder / f"{task_id}_video.mp4").read_bytes() == true_bytes(task_id)
+        assert len(lab.names()) == 1
+
+    def test_it_can_be_an_error_before_anything_is_fetched(self, lab: Lab, sandbox: LumaSandbox) -> None:
+        there, missing = lab.video(), lab.video()
+        lab.run(there)
+        calls = len(sandbox.calls)
+
+        with pytest.raises(LumaFileExistsError, match="1 of 2 files are there already") as caught:
+            lab.run(missing, there, on_existing="fail")
+
+        assert f"{there}_video.mp4" in str(caught.value)
+        assert len(sandbox.calls) == calls
+        assert lab.names() == [f"{there}_video.mp4"]
+
+    @pytest.mark.parametrize("on_existing", ["skip", "replace", "fail"])
+    def test_a_file_that_an_earlier_try_has_kept_is_not_even_asked_for(
+        self, lab: Lab, sandbox: LumaSandbox, on_existing: str
+    ) -> None:
+        task_id = lab.video()
+        record = lab.run(task_id).records[task_id, "video"]
+        calls = len(sandbox.calls)
+
+        result = lab.run(task_id, on_existing=on_existing, known=[record])
+
+        assert_kept(lab, task_id, result)
+        assert len(sandbox.calls) == calls
+
+    @pytest.mark.parametrize("on_existing", ["skip", "replace", "fail"])
+    @pytest.mark.parametrize("damage", ["gone", "shorter", "one byte"])
+    def test_a_file_that_no_longer_matches_its_record_is_fetched_anew(
+        self, lab: Lab, on_existing: str, damage: str
+    ) -> None:
+        task_id = lab.video()
+        record = lab.run(task_id).records[task_id, "video"]
+        path = Path(record.path)
+        if damage == "gone":
+            path.unlink()
+        elif damage == "shorter":
+            path.write_bytes(path.read_bytes()[:-1])
+        else:
+            path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+        assert_kept(lab, task_id, lab.run(task_id, on_existing=on_existing, known=[record]))
+
+
+class TestStores:
+    @pytest.mark.parametrize("room", [0, 1_000_000])
+    def test_a_full_disk_ends_it_all_and_leaves_nothing(self, lab: Lab, room: int) -> None:
+        ids = [lab.video() for _ in range(20)]
+
+        with pytest.raises(LumaStorageError, match="No space left on device"):
+            lab.run(*ids, fs=FullDisk(room), max_concurrency=2)
+
+        assert lab.names() == []
+        assert len(lab.media_calls()) < 20
+
+    def test_a_store_that_fails_at_commit_leaves_nothing(self, lab: Lab) -> None:
+        with pytest.raises(LumaStorageError, match="Can't commit"):
+            lab.run(lab.video(), fs=NoRename())
+
+        assert lab.names() == []
+
+
+class TestInterrupting:
+    @pytest.mark.parametrize(
+        "fault", [faults.stall(), faults.hang(), faults.drip(0.01), faults.bad_gateway()]
+    )
+    def test_downloads_end_at_once_and_leave_nothing(
+        self, lab: Lab, sandbox: LumaSandbox, fault: Fault
+    ) -> None:
+        lab.settings = msgspec.structs.replace(lab.settings, read_timeout=600)
+        downloader = lab.downloader(backoff=600, backoff_max=600)
+        sandbox.fail_when("media", fault, lambda call: downloader.interrupt() or True)
+        threads = threading.active_count()
+
+        with pytest.raises(LumaInterruptedError):
+            list(downloader.run([lab.video() for _ in range(3)]))
+
+        assert lab.names() == []
+        assert threading.active_count() == threads
+
+    def test_closing_the_outcomes_ends_the_rest(self, lab: Lab, sandbox: LumaSandbox) -> None:
+        good, stalled = lab.video(), lab.video()
+        lab.settings = msgspec.structs.replace(lab.settings, read_timeout=600)
+        sandbox.fail_when("media", faults.stall(), ids=[stalled])
+        threads = threading.active_count()
+
+        with closing(lab.downloader().run([good, stalled])) as outcomes:
+            next(outcomes)
+
+        assert lab.names() == [f"{good}_video.mp4"]
+        assert threading.active_count() == threads
+
+
+class TestBounds:
+    def test_no_more_files_than_allowed_are_fetched_at_a_time(self, lab: Lab, sandbox: LumaSandbox) -> None:
+        ids = [lab.video(video_bytes=200_000) for _ in range(12)]
+        most = 0
+
+        def count(call: Call) -> bool:
+            nonlocal most
+            most = max(most, sum(one.name.startswith("luma-download_") for one in threading.enumerate()))
+            return True
+
+        sandbox.fail_when("media", faults.latency(0.05), count)
+        lab.run(*ids, max_concurrency=3)
+
+        assert most == 3
+
+    def test_progress_is_told_of_files_that_take_their_time(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(transfer, "_PROGRESS_SECONDS", 0.0)
+        told: list[tuple[Any, ...]] = []
+        task_id = lab.video()
+
+        lab.run(task_id, on_progress=lambda *what: told.append(what))
+
+        assert told[-1] == (task_id, "video", SIZE, SIZE)
+        assert [received for *_, received, _ in told] == sorted(received for *_, received, _ in told)
+        assert len(told) > 5

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes killed in mid-download: no part of a file under its name, and nothing left in the end."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_luma.sandbox import LumaSandbox, faults
+from airflow_provider_luma.sandbox.media_host import media_file
+
+SIZE = 3_000_000
+
+# The same owner in each process, as for the tries of one Airflow task.
+DOWNLOAD = """
+import sys
+from fsspec.implementations.local import LocalFileSystem
+from airflow_provider_luma.client.settings import RelaySettings
+from airflow_provider_luma.download.batch import Downloader, FileFailure
+from airflow_provider_luma.download.store import Store
+from airflow_provider_luma.download.transport import Route
+
+host, key, folder, *ids = sys.argv[1:]
+settings = RelaySettings.from_fields(host=host, password=key)
+store = Store(LocalFileSystem(), folder, label=folder, owner="task")
+print("ready", flush=True)
+outcomes = list(Downloader(settings.client(), store, Route.of(settings)).run(ids))
+sys.exit(any(isinstance(outcome, FileFailure) for outcome in outcomes))
+"""
+
+DAG_FILE = """
+from airflow.sdk import DAG
+from airflow_provider_luma.transfers.luma_to_object_storage import LumaToObjectStorageOperator
+
+with DAG("killed", schedule=None, params={"ids": [], "folder": ""}) as dag:
+    LumaToObjectStorageOperator(
+        task_id="keep", luma_task_ids="{{ params.ids }}", destination="file://{{ params.folder }}"
+    )
+"""
+
+RUN_DAG = """
+import json, runpy, sys
+from datetime import UTC, datetime
+from airflow.utils.db import initdb
+
+initdb()
+folder, dag_file, *ids = sys.argv[1:]
+at = datetime(2026, 1, 1, tzinfo=UTC)
+dag = runpy.run_path(dag_file)["dag"]
+run = dag.test(run_after=at, logical_date=at, run_conf={"ids": ids, "folder": folder})
+print(run.run_id)
+sys.exit(str(run.state) != "success")
+"""
+
+
+@pytest.fixture
+def sandbox() -> Iterator[LumaSandbox]:
+    with LumaSandbox(video_bytes=SIZE) as sandbox:
+        yield sandbox
+
+
+def true_bytes(task_id: str) -> bytes:
+    return b"".join(bytes(piece) for piece in media_file(task_id, "video.mp4", SIZE).slices(0, SIZE))
+
+
+def kept(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*") if not path.name.startswith(".")]
+
+
+def temporary(folder: Path) -> list[Path]:
+    return [path for path in folder.glob(".*") if path.stat().st_size]
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, "the process ended by itself"
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def assert_all_whole(folder: Path, ids: list[str]) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{task_id}_video.mp4" for task_id in ids)
+    for task_id in ids:
+        assert (folder / f"{task_id}_video.mp4").read_bytes() == true_bytes(task_id)
+
+
+def test_a_retry_after_a_kill_ends_with_whole_files_and_no_leftovers(
+    sandbox: LumaSandbox, tmp_path: Path
+) -> None:
+    ids = [sandbox.add_task(state="completed") for _ in range(6)]
+    folder, home, dag_file = tmp_path / "videos", tmp_path / "home", tmp_path / "home" / "dags" / "killed.py"
+    dag_file.parent.mkdir(parents=True)
+    dag_file.write_text(DAG_FILE)
+    environment = os.environ | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dag_file.parent),
+        "AIRFLOW_CONN_LUMA_DEFAULT": sandbox.airflow_connection,
+    }
+    command = [sys.executable, "-c", RUN_DAG, str(folder), str(dag_file), *ids]
+    sandbox.fail_when("media", faults.stall(0.9), ids=ids[4:])
+
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as first:
+        wait_for(lambda: len(kept(folder)) == 4 and len(temporary(folder)) == 2, first)
+        kill(first)
+    inodes = {path.name: path.stat().st_ino for path in kept(folder)}
+    assert len(temporary(folder)) == 2
+    sandbox.clear_faults()
+    second = subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    assert second.returncode == 0, second.stdout[-3000:]
+    assert_all_whole(folder, ids)
+    # What was whole was left alone.
+    assert inodes.items() <= {path.name: path.stat().st_ino for path in kept(folder)}.items()
+
+
+def test_kills_at_random_moments_never_leave_a_part_under_a_files_name(
+    sandbox: LumaSandbox, tmp_path: Path
+) -> None:
+    ids = [sandbox.add_task(state="completed") for _ in range(30)]
+    folder = tmp_path / "videos"
+    command = [sys.executable, "-c", DOWNLOAD, sandbox.base_url, sandbox.api_key, str(folder), *ids]
+    moments = random.Random(5)  # noqa: S311 - no secret
+    sandbox.fail_when("media", faults.latency(0.02))
+
+    left = 0
+    for _ in range(6):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            more = len(kept(folder)) + moments.randrange(1, 5)
+            wait_for(lambda more=more: len(kept(folder)) >= more and temporary(folder), process)
+            kill(process)
+        left += len(temporary(folder))
+        for path in kept(folder):
+            assert path.read_bytes() == true_bytes(path.name.removesuffix("_video.mp4"))
+
+    assert left > 0
+    assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
+    assert_all_whole(folder, ids)

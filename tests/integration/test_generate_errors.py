@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Everything that a relay can do to a submit, through real HTTP: what the task makes of it, and what was bought.
+
+All of it happens in one Dag run, a task for each row; every task has two retries.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.sdk import DAG
+
+from airflow_provider_luma.client.settings import RelaySettings
+from airflow_provider_luma.exceptions import LumaError
+from airflow_provider_luma.operators.generate import LumaExtendVideoOperator, LumaGenerateVideoOperator
+from airflow_provider_luma.sandbox import Fault, LumaSandbox, faults
+from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
+
+SUBMIT_TIMEOUT = 1.0
+
+#: The relay says that it did not take the job, and no retry can help. With words of the task's error.
+FINAL: dict[str, tuple[Fault, str]] = {
+    "401 wrong key": (faults.unauthorized(), "refuses the API key"),
+    "401 used up key": (faults.key_quota_exhausted(), "该令牌额度已用尽.*top it up"),
+    "403 no money": (faults.insufficient_user_quota(), "用户额度不足.*top it up"),
+    "403 too little money": (faults.pre_consume_token_quota_failed(), "令牌额度不足.*top it up"),
+    "403 denied": (faults.group_denied(), "该令牌无权访问模型.*group"),
+    "400 unknown id": (faults.task_not_exist(), "doesn't know this task id"),
+    "400 refused prompt": (faults.bad_request("不良内容", code="moderated"), "不良内容"),
+    "404 wrong host": (faults.invalid_url("/luma/generations"), "no Luma API at this address"),
+    "413 too large": (faults.payload_too_large(), "HTTP 413"),
+    "307 redirect": (faults.redirect("https://example.com/"), "no Luma API at this address"),
+}
+
+#: The relay says that it did not take the job, and may take it later.
+PASSING: dict[str, Fault] = {
+    "429": faults.too_many_requests(),
+    "429 as OpenAI says it": faults.too_many_requests(body="openai"),
+    "429 without a word": faults.too_many_requests(body="empty"),
+    "429 with Retry-After": faults.too_many_requests(retry_after=1),
+    "500": faults.do_request_failed(),
+    "500 of two documents": faults.glued(),
+    "503 no channel": faults.model_not_found(),
+    "200 with an error": faults.ok_with_error(),
+    "200 without success": faults.ok_without_success(),
+}
+
+#: Nobody can know whether the relay took the job.
+AMBIGUOUS: dict[str, Fault] = {
+    "read timeout": faults.hang(),
+    "read timeout in mid-answer": faults.stall(),
+    "an answer that drips": faults.drip(0.5),
+    "dropped connection": faults.drop(),
+    "reset connection": faults.reset(),
+    "reset in mid-answer": faults.reset(keep=0.3),
+    "cut answer": faults.truncated(keep=0.05),
+    "cut chunks": faults.chunk_cut(keep=0.05),
+    "cut without a trace": faults.unframed(keep=0.05),
+    "502": faults.bad_gateway(),
+    "504": faults.gateway_timeout(),
+    "524": faults.edge_timeout(),
+    "500 without a word": faults.empty(500),
+    "200 without a word": faults.empty(),
+    "200 with a web page": faults.ok_html(),
+    "200 not JSON": faults.not_json(),
+    "200 of wrong types": faults.wrong_types(),
+    "200 not UTF-8": faults.invalid_utf8(),
+    "200 nested deep": faults.deep_nesting(),
+    "200 that never ends": faults.huge(),
+    "200 that names nothing": faults.answer(200, '{"code": "success", "message": "", "data": null}'),
+}
+
+#: Faults that spoil the relay's true answer, so that it has taken the job in any case.
+NEED_THE_ANSWER = {name for name, fault in AMBIGUOUS.items() if fault.needs_true_answer}
+
+Errors = dict[str, list[BaseException]]
+
+
+class Run:
+    """What became of the tasks."""
+
+    def __init__(self, result: Any, errors: Errors, sandbox: LumaSandbox) -> None:
+        self._result = result
+        self._errors = errors
+        self.bought = Counter(generation.prompt for generation in sandbox.generations)
+        self.asked = Counter(
+            call.body["user_prompt"] for call in sandbox.calls if call.name in ("submit", "extend")
+        )
+
+    def state(self, name: str) -> str:
+        return self._result.task_state(_task_id(name))
+
+    def tries(self, name: str) -> int:
+        return int(self._result.task(_task_id(name)).try_number)
+
+    def errors(self, name: str) -> list[BaseException]:
+        return self._errors.get(_task_id(name), [])
+
+    def final_error(self, name: str) -> str:
+        """The words of the error that failed the task for good, with retries left."""
+        (error,) = self.errors(name)
+        assert isinstance(error, AirflowFailException)
+        assert (self.state(name), self.tries(name)) == ("failed", 1)
+        return str(error)
+
+    def xcom(self, name: str, key: str = "return_value") -> Any:
+        return self._result.xcom(_task_id(name), key)
+
+
+def _task_id(name: str) -> str:
+    return name.replace(" ", "_").replace("-", "_")
+
+
+@pytest.fixture(scope="module", params=["bare", "envelope"])
+def run(request: pytest.FixtureRequest, run_dag: Callable[..., Any]) -> Iterator[Run]:
+    errors: Errors = {}
+
+    def note(context: Any) -> None:
+        errors.setdefault(context["ti"].task_id, []).append(context["exception"])
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        LumaSandbox(dialect=request.param, submit_status=201) as sandbox,
+        socket.socket() as closed,
+    ):
+        client = RelaySettings.client
+        patch.setattr(RelaySettings, "client", lambda self: client(self, submit_timeout=SUBMIT_TIMEOUT))
+        parent = sandbox.add_task(state="completed")
+        closed.bind(("127.0.0.1", 0))
+        hosts = {
+            "luma_default": sandbox.base_url,
+            "refused": f"http://127.0.0.1:{closed.getsockname()[1]}",
+            "nowhere": "http://no-such-host.invalid",
+        }
+        for conn_id, host in hosts.items():
+            connection = f'{{"conn_type": "luma", "host": "{host}", "password": "{sandbox.api_key}"}}'
+            patch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", connection)
+
+        def fail(prompt: str, fault: Fault, *, accepted: bool = False, times: int | None = None) -> None:
+            for call in ("submit", "extend"):
+                sandbox.fail_when(call, fault, containing=prompt, accepted=accepted, times=times)
+
+        common: dict[str, Any] = {
+            "retries": 2,
+            "retry_delay": timedelta(0),
+            "on_retry_callback": note,
+            "on_failure_callback": note,
+        }
+        with DAG("errors", schedule=None, default_args=common) as dag:
+
+            def generate(name: str, **arguments: Any) -> None:
+                LumaGenerateVideoOperator(task_id=_task_id(name), prompt=f"<{name}>", **arguments)
+
+            generate("fine")
+            for name, (fault, _) in FINAL.items():
+                generate(name)
+                fail(f"<{name}>", fault)
+            for name, fault in PASSING.items():
+                generate(name)
+                fail(f"<{name}>", fault, times=1)
+            generate("429 for ever")
+            fail("<429 for ever>", faults.too_many_requests())
+            for name, fault in AMBIGUOUS.items():
+                generate(f"{name} unheard")
+                fail(f"<{name} unheard>", fault)
+                generate(f"{name} accepted")
+                fail(f"<{name} accepted>", fault, accepted=True)
+            generate("on a closed port", luma_conn_id="refused")
+            generate("on an unknown host", luma_conn_id="nowhere")
+            LumaExtendVideoOperator(task_id="extend", luma_task_id=parent, prompt="<extend>")
+            LumaExtendVideoOperator(task_id="extend_nobody", luma_task_id="nobody", prompt="<extend nobody>")
+            LumaExtendVideoOperator(task_id="extend_dropped", luma_task_id=parent, prompt="<extend dropped>")
+            fail("<extend dropped>", faults.drop(), accepted=True)
+        yield Run(run_dag(dag), errors, sandbox)
+
+
+def test_what_goes_well_is_bought_once_and_returned(run: Run) -> None:
+    assert run.bought["<fine>"] == run.bought["<extend>"] == 1
+    assert (run.state("fine"), run.tries("fine")) == ("success", 1)
+    assert list(run.xcom("fine", "luma_tasks")) == [run.xcom("fine")]
+    assert list(run.xcom("extend", "luma_tasks")) == [run.xcom("extend")]
+
+
+def test_no_prompt_is_bought_twice(run: Run) -> None:
+    assert [prompt for prompt, count in run.bought.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("name", FINAL)
+def test_a_final_refusal_fails_at_once_with_the_relays_words(run: Run, name: str) -> None:
+    assert re.search(FINAL[name][1], run.final_error(name))
+    assert (run.asked[f"<{name}>"], run.bought[f"<{name}>"]) == (1, 0)
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_a_passing_refusal_is_retried_and_buys_once(run: Run, name: str) -> None:
+    assert run.state(name) == "success"
+    assert (run.asked[f"<{name}>"], run.bought[f"<{name}>"]) == (2, 1)
+    if AIRFLOW_V_3_3_PLUS:
+        (error,) = run.errors(name)
+        assert isinstance(error, LumaError)
+        assert error.retryable
+        assert run.tries(name) == 2
+
+
+def test_retries_come_to_an_end(run: Run) -> None:
+    assert run.state("429 for ever") == "failed"
+    assert (run.asked["<429 for ever>"], run.bought["<429 for ever>"]) == (3, 0)
+
+
+@pytest.mark.parametrize("name", ["on a closed port", "on an unknown host"])
+def test_without_a_connection_nothing_was_sent_and_retries_are_used(run: Run, name: str) -> None:
+    assert run.state(name) == "failed"
+    assert len(run.errors(name)) == (3 if AIRFLOW_V_3_3_PLUS else 1)
+    assert "ambiguous" not in str(run.errors(name)[-1])
+    assert "It is unknown" not in str(run.errors(name)[-1])
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+@pytest.mark.parametrize("accepted", [False, True], ids=["unheard", "accepted"])
+def test_an_ambiguous_outcome_fails_at_once_and_is_not_sent_again(
+    run: Run, name: str, accepted: bool
+) -> None:
+    name = f"{name} {'accepted' if accepted else 'unheard'}"
+    error = run.final_error(name)
+
+    assert "It is unknown whether the relay took the job: it may be running and billed." in error
+    assert f"Request 0 (video '<{name}>', sent at 20" in error
+    assert "task list or bill" in error
+    assert "Clearing this task" in error
+    assert run.asked[f"<{name}>"] == 1
+    assert run.bought[f"<{name}>"] == (accepted or name.rpartition(" ")[0] in NEED_THE_ANSWER)
+
+
+def test_an_extension_of_an_unknown_task_is_refused(run: Run) -> None:
+    assert "The extension of nobody '<extend nobody>' was refused" in run.final_error("extend nobody")
+
+
+def test_an_extension_whose_answer_is_lost_is_ambiguous(run: Run) -> None:
+    assert "It is unknown whether the relay took the job" in run.final_error("extend dropped")
+    assert run.bought["<extend dropped>"] == 1

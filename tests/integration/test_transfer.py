@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LumaToObjectStorageOperator in real Dag runs: what it returns, remembers, tells and leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG, Asset, AssetAlias, ObjectStoragePath, task
+
+from airflow_provider_luma.operators.artifacts import LumaFetchArtifactsOperator
+from airflow_provider_luma.sandbox import LumaSandbox, faults
+from airflow_provider_luma.sandbox.media_host import media_file
+from airflow_provider_luma.transfers.luma_to_object_storage import LumaToObjectStorageOperator
+
+SIZE = 1_000_000
+EXAMPLE = Path(__file__).parents[2] / "example_dags" / "example_luma_download.py"
+
+
+@pytest.fixture
+def dialect() -> str:
+    return "bare"
+
+
+@pytest.fixture
+def sandbox(dialect: str) -> Iterator[LumaSandbox]:
+    with LumaSandbox(dialect=dialect, video_bytes=SIZE) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "videos"
+
+
+@pytest.fixture
+def keep(run_dag: Callable[..., Any], connected: LumaSandbox, folder: Path) -> Callable[..., Any]:
+    """Run a Dag of one transfer to its end."""
+
+    def keep(ids: Any, **arguments: Any) -> Any:
+        run_arguments = arguments.pop("run_arguments", {})
+        with DAG("transfer", schedule=None) as dag:
+            LumaToObjectStorageOperator(
+                task_id="keep",
+                luma_task_ids=ids,
+                **{"destination": f"file://{folder}", "retry_delay": timedelta(0), **arguments},
+            )
+        return run_dag(dag, **run_arguments)
+
+    return keep
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def true_bytes(task_id: str) -> bytes:
+    return b"".join(bytes(piece) for piece in media_file(task_id, "video.mp4", SIZE).slices(0, SIZE))
+
+
+def asset_events() -> list[tuple[str, dict[str, Any]]]:
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        events = session.scalars(select(AssetEvent).order_by(AssetEvent.id)).all()
+        return [(event.asset.uri, event.extra) for event in events]
+
+
+@pytest.mark.parametrize("dialect", ["bare", "envelope"])
+def test_it_returns_a_record_for_each_file_in_the_order_of_ids_and_artifacts(
+    keep: Callable[..., Any], connected: LumaSandbox, folder: Path
+) -> None:
+    ids = [connected.add_task(state="completed") for _ in range(3)]
+
+    run = keep(ids, artifacts=["video", "thumbnail"])
+
+    records = run.xcom("keep")
+    assert [(record["id"], record["artifact"]) for record in records] == [
+        (task_id, artifact) for task_id in ids for artifact in ("video", "thumbnail")
+    ]
+    for record in records:
+        extension, content_type = {
+            "video": (".mp4", "video/mp4"),
+            "thumbnail": (".jpg", "image/jpeg"),
+        }[record["artifact"]]
+        assert record["path"] == f"file://{folder}/{record['id']}_{record['artifact']}{extension}"
+        body = ObjectStoragePath(record["path"]).read_bytes()
+        assert (record["bytes"], record["sha256"]) == (len(body), hashlib.sha256(body).hexdigest())
+        assert record["content_type"] == content_type
+        assert record["seconds"] > 0
+        assert set(record) == {"id", "artifact", "path", "bytes", "sha256", "content_type", "seconds"}
+    assert len(names(folder)) == 6
+
+
+def test_ids_and_paths_may_be_templates_and_references(
+    run_dag: Callable[..., Any], connected: LumaSandbox, folder: Path
+) -> None:
+    ids = [connected.add_task(state="completed") for _ in range(2)]
+    with DAG("transfer", schedule=None, params={"folder": str(folder)}) as dag:
+
+        @task
+        def find() -> list[str]:
+            return ids
+
+        LumaToObjectStorageOperator(
+            task_id="keep",
+            luma_task_ids=find(),
+            destination="file://{{ params.folder }}/{{ dag.dag_id }}",
+            file_name="{{ task.task_id }}-{id}{ext}",
+        )
+
+    assert run_dag(dag).state == "success"
+    assert names(folder) == sorted(f"transfer/keep-{task_id}.mp4" for task_id in ids)
+
+
+def test_it_can_be_mapped(run_dag: Callable[..., Any], connected: LumaSandbox, folder: Path) -> None:
+    ids = [connected.add_task(state="completed") for _ in range(2)]
+    with DAG("transfer", schedule=None) as dag:
+        fetch = LumaFetchArtifactsOperator(task_id="fetch", luma_task_ids=ids)
+        LumaToObjectStorageOperator.partial(
+            task_id="keep", destination=ObjectStoragePath(f"file://{folder}")
+        ).expand(luma_task_ids=fetch.output.map(lambda record: record["id"]))
+
+    run = run_dag(dag)
+
+    assert [run.xcom("keep", map_index=index)[0]["id"] for index in range(2)] == ids
+
+
+def test_nothing_to_keep_is_no_error(keep: Callable[..., Any], connected: LumaSandbox) -> None:
+    run = keep([])
+
+    assert (run.state, run.xcom("keep")) == ("success", [])
+    assert connected.calls == []
+
+
+def test_each_file_is_one_line_of_the_log(
+    keep: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str]
+) -> None:
+    ids = [connected.add_task(state="completed") for _ in range(3)]
+
+    keep(ids)
+
+    text = log_text()
+    for task_id in ids:
+        lines = {line for line in text.splitlines() if f"{task_id}_video.mp4" in line and "Kept" in line}
+        assert len(lines) >= 1
+        assert all("1.0 MiB in" in line for line in lines)
+    assert "?exp=" not in text
+
+
+class TestRetries:
+    def test_a_retry_fetches_only_what_is_missing(
+        self, keep: Callable[..., Any], connected: LumaSandbox, folder: Path
+    ) -> None:
+        ids = [connected.add_task(state="completed") for _ in range(4)]
+        connected.fail_next("media", faults.ok_html(), skip=2)
+
+        run = keep(ids, retries=1, max_concurrency=1)
+
+        assert run.task("keep").try_number == 2
+        assert [record["id"] for record in run.xcom("keep")] == ids
+        assert len(names(folder)) == 4
+        calls = [call for call in connected.calls if call.name == "media"]
+        whole = [call for call in calls if "range" not in call.headers]
+        assert len(whole) == 5
+        # What the first try has written down isn't even looked for at its host.
+        assert len(calls) == 5
+
+    def test_a_file_that_was_damaged_between_the_tries_is_fetched_anew(
+        self, keep: Callable[..., Any], connected: LumaSandbox, folder: Path
+    ) -> None:
+        good, late = connected.add_task(state="completed"), connected.add_task(state="completed")
+        path = folder / f"{good}_video.mp4"
+
+        def damage(call: Any) -> bool:
+            body = path.read_bytes()
+            path.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
+            return True
+
+        connected.fail_when("media", faults.media_error(403), damage, ids=[late], times=1)
+        connected.fail_when("media", faults.media_error(403), ids=[late], times=1)
+
+        run = keep([good, late], retries=1, max_concurrency=1)
+
+        assert run.task("keep").try_number == 2
+        for record in run.xcom("keep"):
+            assert (
+                hashlib.sha256(ObjectStoragePath(record["path"]).read_bytes()).hexdigest() == record["sha256"]
+            )
+        expected = hashlib.sha256(true_bytes(good)).hexdigest()
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == expected
+
+    @pytest.mark.parametrize("on_existing", ["fail", "replace"])
+    def test_files_of_the_try_before_are_the_tasks_own(
+        self, keep: Callable[..., Any], connected: LumaSandbox, on_existing: str
+    ) -> None:
+        ids = [connected.add_task(state="completed") for _ in range(3)]
+        connected.fail_next("media", faults.ok_html(), skip=1)
+
+        run = keep(ids, on_existing=on_existing, retries=1, max_concurrency=1)
+
+        assert (run.state, run.task("keep").try_number) == ("success", 2)
+        assert connected.count("media") == 4
+
+    def test_what_no_retry_can_mend_fails_at_once(
+        self, keep: Callable[..., Any], connected: LumaSandbox, folder: Path, log_text: Callable[[], str]
+    ) -> None:
+        good, large = (
+            connected.add_task(state="completed"),
+            connected.add_task(state="completed", video_bytes=2 * SIZE),
+        )
+
+        run = keep([large, good], retries=3, max_bytes=SIZE)
+
+        assert (run.state, run.task("keep").try_number) == ("failed", 1)
+        assert names(folder) == [f"{good}_video.mp4"]
+        assert "1 of 2 files could not be kept" in log_text()
+
+    def test_an_existing_file_fails_at_once_when_it_must_not_be_there(
+        self, keep: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str]
+    ) -> None:
+        task_id = connected.add_task(state="completed")
+        keep([task_id])
+
+        run = keep([task_id], on_existing="fail", retries=2)
+
+        assert (run.state, run.task("keep").try_number) == ("failed", 1)
+        assert "1 of 1 files are there already" in log_text()
+
+
+class TestOutlets:
+    def test_an_asset_event_carries_the_records(
+        self, keep: Callable[..., Any], connected: LumaSandbox, folder: Path
+    ) -> None:
+        before = len(asset_events())
+        ids = [connected.add_task(state="completed") for _ in range(2)]
+
+        run = keep(ids, outlets=[Asset(name=f"{folder}", uri=f"file://{folder}/as-asset")])
+
+        [(uri, extra)] = asset_events()[before:]
+        assert uri == f"file://{folder}/as-asset"
+        assert extra["files"] == run.xcom("keep")
+
+    def test_an_alias_gets_the_destination(
+        self, keep: Callable[..., Any], connected: LumaSandbox, folder: Path
+    ) -> None:
+        before = len(asset_events())
+
+        run = keep([connected.add_task(state="completed")], outlets=[AssetAlias("videos")])
+
+        [(uri, extra)] = asset_events()[before:]
+        assert uri == f"file://{folder}"
+        assert extra["files"] == run.xcom("keep")
+
+    def test_a_failed_task_tells_nobody(self, keep: Callable[..., Any], connected: LumaSandbox) -> None:
+        before = len(asset_events())
+        connected.fail_when("media", faults.media_error(404))
+
+        run = keep([connected.add_task(state="completed")], outlets=[Asset("videos")])
+
+        assert run.state == "failed"
+        assert asset_events()[before:] == []
+
+
+class TestEnding:
+    def test_a_kill_ends_the_downloads_and_leaves_nothing(
+        self, keep: Callable[..., Any], connected: LumaSandbox, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ids = [connected.add_task(state="completed") for _ in range(3)]
+        operators: list[LumaToObjectStorageOperator] = []
+        execute = LumaToObjectStorageOperator.execute
+
+        def remember(self: LumaToObjectStorageOperator, context: Any) -> Any:
+            operators.append(self)
+            return execute(self, context)
+
+        monkeypatch.setattr(LumaToObjectStorageOperator, "execute", remember)
+        connected.fail_when("media", faults.stall(), lambda call: operators[0].on_kill() or True)
+
+        run = keep(ids)
+
+        assert run.state == "failed"
+        assert names(folder) == []
+        assert not [one for one in threading.enumerate() if one.name.startswith("luma-download")]
+
+    def test_the_tasks_own_time_limit_does_too(
+        self, keep: Callable[..., Any], connected: LumaSandbox, folder: Path
+    ) -> None:
+        connected.fail_when("media", faults.stall())
+
+        run = keep([connected.add_task(state="completed")], execution_timeout=timedelta(seconds=1.5))
+
+        assert run.state == "failed"
+        assert names(folder) == []
+        assert not [one for one in threading.enumerate() if one.name.startswith("luma-download")]
+
+
+def test_a_store_that_airflow_has_no_provider_for_is_named(
+    keep: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str]
+) -> None:
+    run = keep([connected.add_task(state="completed")], destination="nosuch://bucket/videos", retries=1)
+
+    assert (run.state, run.task("keep").try_number) == ("failed", 1)
+    assert "destination is 'nosuch://bucket/videos', which this Airflow can't write to" in log_text()
+
+
+def test_a_host_of_the_private_network_needs_the_connections_leave(
+    keep: Callable[..., Any],
+    connected: LumaSandbox,
+    connect: Callable[..., None],
+    log_text: Callable[[], str],
+) -> None:
+    link = f"{connected.root_url}/media/film/video.mp4".replace("127.0.0.1", "localhost")
+    film = {"url": link, "download_url": link}
+    task_id = connected.add_task(state="completed", overrides={"video": film, "data": {"video": film}})
+    film_id = connected.add_task("film", state="completed")
+
+    refused = keep([task_id], retries=1)
+    connect(connected.base_url, connected.api_key, allowed_artifact_hosts="localhost")
+    allowed = keep([task_id])
+
+    assert film_id == "film"
+    assert (refused.state, refused.task("keep").try_number) == ("failed", 1)
+    assert "allowed_artifact_hosts" in log_text()
+    assert allowed.state == "success"
+
+
+def test_a_thousand_tasks_are_kept_with_few_links_at_a_time(
+    keep: Callable[..., Any], connected: LumaSandbox, folder: Path
+) -> None:
+    from airflow_provider_luma.sandbox import TaskScript
+
+    ids = connected.add_tasks([TaskScript(state="completed", video_bytes=150_000)] * 1000)
+
+    run = keep(ids, artifacts=["video", "thumbnail"])
+
+    assert run.state == "success"
+    assert len(names(folder)) == 2000
+    assert len(run.xcom("keep")) == 2000
+    assert max(len(call.ids) for call in connected.calls if call.name == "batch") == 16
+    assert len(json.dumps(run.xcom("keep"))) < 1_000_000
+
+
+def test_the_artifact_host_gets_no_key_and_no_cookie_over_a_whole_run(
+    run_dag: Callable[..., Any], connected: LumaSandbox, folder: Path
+) -> None:
+    connected.fail_next("media", faults.media_error(403))
+    connected.fail_next("media", faults.truncated(0.5))
+    connected.fail_next("media", faults.redirect("?again"))
+    dag = DagBag(str(EXAMPLE), bundle_name="dags-folder").dags[EXAMPLE.stem]
+    dag.task_dict["wait"].poke_interval = 0.3
+
+    run = run_dag(dag, run_conf={"prompts": ["a first film", "a second film"], "folder": f"file://{folder}"})
+
+    assert run.state == "success"
+    assert len(names(folder)) == 4
+    seen = [call.headers for call in connected.calls if call.name == "media"]
+    assert len(seen) == 7
+    for headers in seen:
+        assert set(headers) <= {"host", "user-agent", "accept", "accept-encoding", "range", "if-range"}
+        assert connected.api_key not in str(headers)

@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Kill submitting processes with SIGKILL, at every step of their path and at random moments, or let a timeout
+raise at every step of their main thread, and write down what became of their requests.
+
+It runs in a process of its own, ``python -m tests.support.crash_lab FOLDER MOMENTS SEED``, because it forks:
+every try is a child of this process, which has everything imported and no thread. It prints a
+:class:`Protocol` as JSON.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+import airflow_provider_luma
+from airflow_provider_luma.client.luma import LumaClient
+from airflow_provider_luma.client.models import GenerationRequest
+from airflow_provider_luma.exceptions import LumaError
+from airflow_provider_luma.sandbox import SandboxProcess
+from airflow_provider_luma.submitting.job import Job
+from airflow_provider_luma.submitting.ledger import Entry, Ledger
+from airflow_provider_luma.submitting.submitter import SubmitPolicy, Submitter
+
+PACKAGE = str(Path(airflow_provider_luma.__file__).parent)
+WATCHED = (f"{PACKAGE}/submitting/", f"{PACKAGE}/client/", __file__)
+"""Where the submit path leads through; the file store below is a part of it."""
+
+WAITING = (f"{PACKAGE}/submitting/", threading.__file__)
+"""Where the main thread is meanwhile."""
+
+MAX_KILLS = 3
+
+
+class Try(msgspec.Struct):
+    """
+    One process.
+
+    :param killed: whether it was killed before it came to its end
+    :param entries: the ledger after it
+    :param told: the ids that it had told outside by then, as an operator does by XCom
+    """
+
+    killed: bool
+    entries: list[Entry]
+    told: list[str]
+
+
+class Case(msgspec.Struct):
+    """
+    One list of requests, submitted by one process after the other until one came to its end.
+
+    :param moment: where or when the first process was killed
+    :param ids: what the last one returned; None when it failed
+    :param error: the type of its error
+    :param message: the error's words
+    :param error_ids: the ids that the error named as bought
+    """
+
+    moment: str
+    prompts: list[str]
+    tries: list[Try]
+    ids: list[str] | None = None
+    error: str | None = None
+    message: str = ""
+    error_ids: list[str] = []
+
+
+class Protocol(msgspec.Struct):
+    """
+    :param steps: every step of the submit path that was found, in order, as ``file:line``
+    :param by_step: the cases killed at one of them each
+    :param by_chance: the cases killed at random moments
+    :param by_timeout: the cases whose main thread was interrupted at one of its steps each
+    :param generations: what the relay has sold, as (prompt, id)
+    """
+
+    steps: list[str]
+    by_step: list[Case]
+    by_chance: list[Case]
+    by_timeout: list[Case]
+    generations: list[tuple[str, str]]
+
+
+class TimedOut(BaseException):
+    """As Airflow's own timeout, which a signal handler raises in the main thread."""
+
+
+class FileStore:
+    """A durable store: each value a file that is replaced as a whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, key: str) -> Any:
+        path = self._folder / key
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def set(self, key: str, value: Any) -> None:
+        new = self._folder / f"{key}.new"
+        new.write_text(json.dumps(value))
+        new.replace(self._folder / key)
+
+
+class Lab:
+    """
+    :param folder: where the tries keep what they know
+    """
+
+    def __init__(self, sandbox: SandboxProcess, folder: Path) -> None:
+        self._sandbox = sandbox
+        self._folder = folder
+        self._numbers = itertools.count()
+
+    def find_steps(self, requests: int, *, main_thread: bool = False) -> list[str]:
+        """Let one list through and note every line, call and return on its path."""
+        folder, prompts = self._new_case(requests)
+        steps = folder / "steps"
+
+        def record() -> None:
+            found: list[str] = []
+            _trace(lambda frame, event: found.append(_step(frame, event)), main_thread=main_thread)
+            self._submit(folder, prompts, in_flight=1)
+            sys.settrace(None)
+            steps.write_text(json.dumps(found))
+
+        _wait_for(_fork(record))
+        return list(json.loads(steps.read_text()))
+
+    def kill_at_step(self, number: int, step: str, requests: int) -> Case:
+        """
+        Kill a process at the step with this number, counted from 0.
+
+        :param step: its name, for the record
+        """
+        folder, prompts = self._new_case(requests)
+
+        def submit() -> None:
+            left = itertools.count(number, -1)
+
+            def count(frame: FrameType, event: str) -> None:
+                if next(left) == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            _trace(count)
+            self._submit(folder, prompts, in_flight=1)
+
+        case = Case(moment=f"{number} {step}", prompts=prompts, tries=[])
+        _wait_for(_fork(submit))
+        self._note(case, folder)
+        return self._end(case, folder, in_flight=1)
+
+    def interrupt_at_step(self, number: int, step: str, requests: int) -> Case:
+        """Raise in the main thread at the step with this number, counted from 0; end the process then."""
+        folder, prompts = self._new_case(requests)
+
+        def submit() -> None:
+            left = itertools.count(number, -1)
+
+            def count(frame: FrameType, event: str) -> None:
+                if next(left) == 0:
+                    raise TimedOut
+
+            _trace(count, main_thread=True)
+            # The interpreter's own locks turn it into a RuntimeError at some of its steps.
+            with suppress(TimedOut, RuntimeError):
+                self._submit(folder, prompts, in_flight=1)
+
+        case = Case(moment=f"{number} {step}", prompts=prompts, tries=[])
+        _wait_for(_fork(submit))
+        self._note(case, folder)
+        return self._end(case, folder, in_flight=1)
+
+    def kill_after(self, delays: list[float], requests: int, in_flight: int) -> Case:
+        """Kill process after process, each after its delay in seconds."""
+        folder, prompts = self._new_case(requests)
+        case = Case(moment=" ".join(f"{delay:.4f}" for delay in delays), prompts=prompts, tries=[])
+        for delay in delays:
+            pid = _fork(lambda: self._submit(folder, prompts, in_flight))
+            time.sleep(delay)
+            os.kill(pid, signal.SIGKILL)
+            _wait_for(pid)
+            self._note(case, folder)
+            if not case.tries[-1].killed:
+                break
+        return self._end(case, folder, in_flight)
+
+    def duration(self, requests: int, in_flight: int) -> float:
+        """How long a list takes that nobody disturbs, in seconds."""
+        folder, prompts = self._new_case(requests)
+        started = time.monotonic()
+        _wait_for(_fork(lambda: self._submit(folder, prompts, in_flight)))
+        return time.monotonic() - started
+
+    @property
+    def generations(self) -> list[tuple[str, str]]:
+        return [(bought.prompt, bought.id) for bought in self._sandbox.generations]
+
+    def _new_case(self, requests: int) -> tuple[Path, list[str]]:
+        number = next(self._numbers)
+        folder = self._folder / str(number)
+        folder.mkdir()
+        return folder, [f"case {number} request {request}" for request in range(requests)]
+
+    def _end(self, case: Case, folder: Path, in_flight: int) -> Case:
+        """Retry until a process comes to its end."""
+        while case.tries[-1].killed:
+            _wait_for(_fork(lambda: self._submit(folder, case.prompts, in_flight)))
+            self._note(case, folder)
+        outcome = json.loads((folder / "outcome").read_text())
+        case.ids, case.error = outcome["ids"], outcome["error"]
+        case.message, case.error_ids = outcome["message"], outcome["error_ids"]
+        return case
+
+    def _note(self, case: Case, folder: Path) -> None:
+        told = folder / "told"
+        entries = Ledger(FileStore(folder), run=0).entries
+        case.tries.append(
+            Try(
+                killed=not (folder / "outcome").exists(),
+                entries=list(entries.values()),
+                told=json.loads(told.read_text()) if told.exists() else [],
+            )
+        )
+
+    def _submit(self, folder: Path, prompts: list[str], in_flight: int) -> None:
+        """What one process does: the operator's submitting, with files for Airflow's store and XCom."""
+        store, told = FileStore(folder), []
+
+        def tell(number: int, task_id: str, at: str) -> None:
+            told.append(task_id)
+            store.set("told", told)
+
+        outcome: dict[str, Any] = {"ids": None, "error": None, "message": "", "error_ids": []}
+        with LumaClient(self._sandbox.base_url, self._sandbox.api_key) as client:
+            submitter = Submitter(
+                client,
+                [Job(GenerationRequest(prompt=prompt)) for prompt in prompts],
+                ledger=Ledger(store, run=0),
+                connection=f"luma_default {client.base_url}",
+                policy=SubmitPolicy(max_in_flight=in_flight),
+                on_submitted=tell,
+            )
+            try:
+                submitter.run()
+                outcome["ids"] = submitter.submitted_ids
+            except LumaError as error:
+                outcome |= {"error": type(error).__name__, "message": str(error)}
+                outcome["error_ids"] = list(error.task_ids)
+        store.set("outcome", outcome)
+
+
+def _fork(work: Callable[[], object]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _wait_for(pid: int) -> None:
+    _, status = os.waitpid(pid, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise RuntimeError("a process failed by itself; its error stands above")
+
+
+def _trace(notice: Callable[[FrameType, str], object], *, main_thread: bool = False) -> None:
+    """Call ``notice`` for every line, call and return in the watched files, in all or the main thread."""
+    watched = WAITING if main_thread else WATCHED
+
+    def within(frame: FrameType, event: str, argument: object) -> Any:
+        notice(frame, event)
+        return within
+
+    def enter(frame: FrameType, event: str, argument: object) -> Any:
+        if not frame.f_code.co_filename.startswith(watched):
+            return None
+        return within(frame, event, argument)
+
+    if not main_thread:
+        threading.settrace(enter)
+    sys.settrace(enter)
+
+
+def _step(frame: FrameType, event: str) -> str:
+    path = frame.f_code.co_filename.removeprefix(f"{PACKAGE}/")
+    return f"{Path(path).name if path == __file__ else path}:{frame.f_lineno} {event}"
+
+
+def _worth_killing_at(steps: list[str], occurrences: int) -> Iterator[int]:
+    """Leave out what a loop repeats: of each step, take as many occurrences as there are requests."""
+    seen: Counter[str] = Counter()
+    for number, step in enumerate(steps):
+        seen[step] += 1
+        if seen[step] <= occurrences:
+            yield number
+
+
+def main() -> None:
+    folder, moments, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    rng = random.Random(seed)  # noqa: S311 - no secret
+    with SandboxProcess(latency_seconds=0.002) as sandbox:
+        lab = Lab(sandbox, folder)
+        steps = lab.find_steps(requests=2)
+        by_step = [
+            lab.kill_at_step(number, steps[number], requests=2) for number in _worth_killing_at(steps, 2)
+        ]
+        usual = max(lab.duration(6, in_flight=3) for _ in range(3))
+        by_chance = [
+            lab.kill_after(
+                [rng.uniform(0, usual) for _ in range(rng.randint(1, MAX_KILLS))],
+                requests=6,
+                in_flight=rng.choice([1, 3]),
+            )
+            for _ in range(moments)
+        ]
+        waits = lab.find_steps(requests=2, main_thread=True)
+        by_timeout = [
+            lab.interrupt_at_step(number, waits[number], requests=2) for number in _worth_killing_at(waits, 2)
+        ]
+        protocol = Protocol(
+            steps=steps,
+            by_step=by_step,
+            by_chance=by_chance,
+            by_timeout=by_timeout,
+            generations=lab.generations,
+        )
+    sys.stdout.buffer.write(msgspec.json.encode(protocol))
+
+
+if __name__ == "__main__":
+    main()

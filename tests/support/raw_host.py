@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An artifact host that says whatever a test wants, byte for byte."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Self
+
+
+class Request(NamedTuple):
+    """What a client asked. Names of headers are in lower case."""
+
+    target: str
+    headers: dict[str, str]
+
+
+Answer = Callable[[Request], Iterable[bytes]]
+
+
+class RawHost:
+    """
+    Answers each connection once and closes it.
+
+    :param answer: Gives the bytes to send, status line and all.
+    :param tls: Makes it an https host.
+    """
+
+    def __init__(self, answer: Answer, *, tls: ssl.SSLContext | None = None) -> None:
+        self._answer = answer
+        self._tls = tls
+        self._closing = threading.Event()
+        self.requests: list[Request] = []
+        self.server_names: list[str | None] = []
+
+    def __enter__(self) -> Self:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        if self._tls is not None:
+            self._tls.sni_callback = lambda _socket, name, _context: self.server_names.append(name)
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._closing.set()
+        # Wakes the thread that accepts.
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        for thread in self._threads:
+            thread.join()
+        self._listener.close()
+
+    def wait(self, seconds: float) -> None:
+        """Pause in an answer; not beyond this host's end."""
+        self._closing.wait(seconds)
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            connection, _ = self._listener.accept()
+            if not self._closing.is_set():
+                thread = threading.Thread(target=self._serve, args=(connection,))
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        # The client may leave at any moment: that is what many tests are about.
+        with contextlib.suppress(OSError), connection:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            with connection, connection.makefile("rb") as lines:
+                _, target, _ = lines.readline().decode().split(" ", 2)
+                headers = {}
+                while line := lines.readline().decode().strip():
+                    name, _, value = line.partition(":")
+                    headers[name.lower()] = value.strip()
+                request = Request(target, headers)
+                self.requests.append(request)
+                for piece in self._answer(request):
+                    if self._closing.is_set():
+                        break
+                    connection.sendall(piece)
+
+
+def ok(body: bytes, *headers: str, length: int | None = -1) -> list[bytes]:
+    """
+    An answer with status 200.
+
+    :param body: What is sent.
+    :param headers: Further header lines.
+    :param length: The Content-Length: ``-1`` for the true one, ``None`` for none.
+    """
+    lines = ["HTTP/1.1 200 OK", *headers]
+    if length is not None:
+        lines.append(f"Content-Length: {len(body) if length == -1 else length}")
+    return ["\r\n".join([*lines, "", ""]).encode(), body]
+
+
+def redirect(location: str) -> list[bytes]:
+    """A redirect to another address."""
+    return [f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()]

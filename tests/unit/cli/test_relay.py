@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from airflow_provider_luma.cli.relay import find_relay
+from airflow_provider_luma.exceptions import LumaConfigError
+
+KEY = "sk-a-key-of-this-test"
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LUMA_API_KEY", raising=False)
+    monkeypatch.delenv("LUMA_BASE_URL", raising=False)
+
+
+class TestFindRelay:
+    def test_variables_name_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LUMA_API_KEY", KEY)
+        monkeypatch.setenv("LUMA_BASE_URL", "relay.test/prefix/")
+
+        settings, source = find_relay(None)
+
+        assert (settings.base_url, settings.api_key) == ("https://relay.test/prefix", KEY)
+        assert source == "environment variable LUMA_API_KEY"
+
+    def test_a_key_alone_means_the_default_relay(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LUMA_API_KEY", KEY)
+
+        assert find_relay(None).settings.base_url == "https://xuedingmao.online"
+
+    def test_an_address_without_a_key_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LUMA_BASE_URL", "https://relay.test")
+
+        with pytest.raises(LumaConfigError, match="LUMA_BASE_URL is set, but LUMA_API_KEY isn't"):
+            find_relay(None)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "told"),
+        [("LUMA_API_KEY", "sk-my key", "API key"), ("LUMA_BASE_URL", "http://my relay", "my relay")],
+    )
+    def test_unusable_variables_are_named(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+    ) -> None:
+        monkeypatch.setenv("LUMA_API_KEY", KEY)
+        monkeypatch.setenv(name, value)
+
+        with pytest.raises(LumaConfigError, match=f"LUMA_API_KEY and LUMA_BASE_URL: .*{told}") as caught:
+            find_relay(None)
+        assert "sk-my" not in str(caught.value)
+
+    def test_a_connection_that_is_named_goes_before_the_variables(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("LUMA_API_KEY", "sk-another")
+        monkeypatch.setenv("AIRFLOW_CONN_LUMA_MINE", f'{{"conn_type": "luma", "password": "{KEY}"}}')
+
+        settings, source = find_relay("luma_mine")
+
+        assert settings.api_key == KEY
+        assert source == "connection luma_mine"
+
+    def test_without_variables_the_default_connection_is_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_LUMA_DEFAULT", f'{{"conn_type": "luma", "password": "{KEY}"}}')
+
+        assert find_relay(None).source == "connection luma_default"
+
+    def test_a_connection_that_is_not_there_says_what_can_be_done(self) -> None:
+        with pytest.raises(LumaConfigError, match=r"'luma_nowhere'.*airflow connections add.*LUMA_API_KEY"):
+            find_relay("luma_nowhere")
+
+    def test_whoever_uses_variables_does_not_pay_for_airflows_import(self) -> None:
+        code = """
+import os, sys
+os.environ["LUMA_API_KEY"] = "sk-key"
+from airflow_provider_luma.cli.relay import find_relay
+find_relay(None)
+print(sorted(name for name in sys.modules if name.partition(".")[0] == "airflow"))
+"""
+        finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+        assert finished.stdout.strip() == "[]"

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever a relay answers: decoding ends in tasks or a LumaError, and no well-formed task is lost."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from airflow_provider_luma.client import LumaTask, TaskState, decode_tasks
+from airflow_provider_luma.client.models import is_task_id
+from airflow_provider_luma.exceptions import LumaError
+
+NAMES = st.sampled_from(
+    ["id", "task_id", "state", "status", "data", "code", "error", "success", "message", "video", "url"]
+)
+WORDS = st.sampled_from(["completed", "FAILURE", "success", "t1", "", "null", "https://cdn.test/v.mp4"])
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | WORDS
+)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(NAMES | st.text(max_size=4), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+ODD_BYTES = st.binary(max_size=40) | st.sampled_from(
+    [
+        b"",
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b'"',
+        b"\\",
+        b",",
+        b":",
+        b"\xff",
+        b"\x00",
+        b"0x1",
+        b"NaN",
+        b"1e999",
+        b"<html>",
+    ]
+)
+SPOILERS = st.sampled_from([b"", b"\xff", b"\x00", b"\xed\xa0\x80", b"\\x", b"\\ud800", b"\n"])
+MEMBERS = [
+    "state",
+    "created_at",
+    "request",
+    "artifact",
+    "video",
+    "video_raw",
+    "thumbnail",
+    "last_frame",
+    "failure_reason",
+    "fail_reason",
+    "task_id",
+    "status",
+    "data",
+    "new",
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet_log() -> Any:
+    logger = logging.getLogger("airflow_provider_luma")
+    level, logger.level = logger.level, logging.ERROR
+    yield
+    logger.level = level
+
+
+def decode(body: bytes) -> list[LumaTask] | LumaError:
+    """Decode, and check what holds for every answer."""
+    try:
+        tasks = decode_tasks(body)
+    except LumaError as error:
+        return error
+    for task in tasks:
+        assert is_task_id(task.id)
+        assert isinstance(task.state, TaskState)
+        assert task.problem is None or task.state is TaskState.UNKNOWN
+        assert task.video_url is None or task.video_url.startswith(("https://", "http://"))
+    return tasks
+
+
+def seed_shaped(task_id: str) -> dict[str, Any]:
+    link = {"url": f"https://cdn.test/{task_id}", "width": 1360, "height": 752}
+    files = {"video": link | {"download_url": ""}, "video_raw": link | {"duration": 5.04}}
+    return {
+        "id": task_id,
+        "state": "completed",
+        "created_at": "2024-12-22T13:38:40.139Z",
+        "request": {"aspect_ratio": "16:9", "prompt": 'cat dance, [loop] {"a": 1} \\'},
+        "artifact": {"created_at": "0001-01-01T00:00:00Z", **files},
+        **files,
+    }
+
+
+def in_envelope(task: Any, row_id: int) -> dict[str, Any]:
+    task_id = task["id"] if isinstance(task, dict) and "id" in task else None
+    return {"id": row_id, "task_id": task_id, "status": "SUCCESS", "fail_reason": "", "data": task}
+
+
+@st.composite
+def mutated_tasks(draw: st.DrawFn) -> bytes:
+    """A task of the seed's shape in which some members hold anything."""
+    task = seed_shaped(draw(st.sampled_from(["bad", "worse", "g1"])))
+    task |= draw(st.dictionaries(st.sampled_from(MEMBERS), JSON, max_size=3))
+    for name in draw(st.sets(st.sampled_from(sorted(task)), max_size=2)):
+        del task[name]
+    return json.dumps(task).encode()
+
+
+def spoil(task: bytes, with_what: bytes) -> bytes:
+    """Put odd bytes inside the prompt, where they break nothing but the record they are in."""
+    return task.replace(b'"cat ', b'"cat ' + with_what)
+
+
+class TestNothingButALumaError:
+    @given(st.binary())
+    def test_comes_of_arbitrary_bytes(self, body: bytes) -> None:
+        decode(body)
+
+    @given(st.lists(ODD_BYTES | JSON.map(lambda value: json.dumps(value).encode())).map(b"".join))
+    def test_comes_of_pieces_of_json_and_garbage(self, body: bytes) -> None:
+        decode(body)
+
+    @given(JSON)
+    def test_comes_of_arbitrary_json(self, value: Any) -> None:
+        decode(json.dumps(value).encode())
+        decode(json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass"))
+
+    @given(JSON, st.sampled_from(["data", "error", "code", "success", "task_id", "id"]))
+    def test_comes_of_arbitrary_members_of_an_envelope(self, value: Any, name: str) -> None:
+        envelope = {"code": "success", "message": "", "data": [in_envelope(seed_shaped("g1"), 1)]}
+        decode(json.dumps(envelope | {name: value}).encode())
+
+    @given(mutated_tasks(), st.integers(0, 2000))
+    def test_comes_of_a_task_that_breaks_off(self, task: bytes, length: int) -> None:
+        decode(task[:length])
+        decode(b"[" + task[:length])
+        decode(b'{"data": [' + task[:length])
+
+
+class TestWellFormedTasks:
+    @given(
+        broken=st.lists(
+            st.builds(spoil, mutated_tasks(), SPOILERS) | JSON.map(lambda value: json.dumps(value).encode()),
+            max_size=3,
+        ),
+        places=st.lists(st.integers(0, 3), min_size=3, max_size=3),
+        enveloped=st.booleans(),
+        glued=st.sampled_from([b"", b"\n", b"[]", b'{"error": {"message": "late"}}', b"\xff"]),
+    )
+    def test_are_not_lost_beside_broken_ones(
+        self, broken: list[bytes], places: list[int], enveloped: bool, glued: bytes
+    ) -> None:
+        good = ["good-1", "good-2", "good-3"]
+        shaped = [
+            in_envelope(seed_shaped(name), n) if enveloped else seed_shaped(name)
+            for n, name in enumerate(good)
+        ]
+        records = [json.dumps(task).encode() for task in shaped]
+        for place, record in zip(places, broken, strict=False):
+            records.insert(place, record)
+        body = b"[" + b", ".join(records) + b"]"
+        body = b'{"code": "success", "message": "", "data": ' + body + b"}" if enveloped else body
+
+        tasks = decode(body + glued)
+
+        assert not isinstance(tasks, LumaError)
+        found = [task for task in tasks if task.id in good]
+        assert [task.id for task in found] == good
+        for task in found:
+            assert (task.state, task.problem) == (TaskState.COMPLETED, None)
+            assert task.video_url == f"https://cdn.test/{task.id}"
+
+    @given(mutated_tasks())
+    def test_decode_the_same_in_every_shape(self, task: bytes) -> None:
+        alone = decode(b"[" + task + b"]")
+        assume(not isinstance(alone, LumaError))
+        assume(b'"task_id"' not in task)
+        assume(b'"data"' not in task)
+        assert decode(b'{"code": "success", "data": [' + task + b"]}") == alone
+        assert decode(b'{"code": "success", "data": ' + task + b"}") == alone
+
+    @given(st.lists(st.sampled_from(["a", "b", "c"]), max_size=6), st.booleans())
+    def test_come_in_the_order_of_the_answer_and_as_often(self, ids: list[str], enveloped: bool) -> None:
+        shaped = [
+            in_envelope(seed_shaped(name), n) if enveloped else seed_shaped(name)
+            for n, name in enumerate(ids)
+        ]
+        tasks = decode(json.dumps({"data": shaped} if enveloped else shaped).encode())
+        assert not isinstance(tasks, LumaError)
+        assert [task.id for task in tasks] == ids

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import time
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_luma import exceptions
+from airflow_provider_luma.client.errors import api_error
+from airflow_provider_luma.exceptions import (
+    LumaApiError,
+    LumaAuthError,
+    LumaBusyError,
+    LumaEndpointError,
+    LumaForbiddenError,
+    LumaModelUnavailableError,
+    LumaQuotaError,
+    LumaRequestError,
+    LumaResponseError,
+    LumaServerError,
+    LumaTaskNotFoundError,
+)
+
+USED_UP = "该令牌额度已用尽 (request id: 20241222abc)"
+SATURATED = "当前分组上游负载已饱和，请稍后再试"
+HTML = "<html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
+
+
+def openai_style(message: str, code: Any = "") -> dict[str, Any]:
+    return {"error": {"message": message, "type": "new_api_error", "code": code}}
+
+
+def relay_style(code: Any, message: str = "the relay's words") -> dict[str, Any]:
+    return {"code": code, "message": message, "data": None}
+
+
+def error_of(status: int, body: Any = b"", headers: dict[str, str] | None = None) -> LumaApiError:
+    if isinstance(body, str):
+        body = body.encode()
+    return api_error(status, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode())
+
+
+TABLE = {
+    "a wrong key": (401, openai_style("无效的令牌"), LumaAuthError, False, "API key"),
+    "a used up key": (401, openai_style(USED_UP), LumaQuotaError, False, "top it up"),
+    "no money": (403, relay_style("insufficient_user_quota"), LumaQuotaError, False, "top it up"),
+    "no money before": (403, relay_style("pre_consume_token_quota_failed"), LumaQuotaError, False, "top it"),
+    "no money, nested code": (
+        403,
+        openai_style("no", "insufficient_user_quota"),
+        LumaQuotaError,
+        False,
+        "top",
+    ),
+    "a denied group": (403, openai_style("group denied"), LumaForbiddenError, False, "its group"),
+    "a page that denies": (403, HTML, LumaForbiddenError, False, "allowed addresses"),
+    "an unknown id": (400, relay_style("task_not_exist"), LumaTaskNotFoundError, False, "check the id"),
+    "a bad request": (400, relay_style("invalid_request"), LumaRequestError, False, "correct what"),
+    "a validation error": (422, {"detail": "prompt too long"}, LumaRequestError, False, "correct what"),
+    "a body too large": (413, HTML, LumaRequestError, False, "correct what"),
+    "a wrong path": (404, openai_style("Invalid URL (POST /luma/tasks)"), LumaEndpointError, False, "host"),
+    "a wrong method": (405, b"", LumaEndpointError, False, "host"),
+    "a redirect": (302, HTML, LumaEndpointError, False, "host"),
+    "a permanent redirect": (308, b"", LumaEndpointError, False, "host"),
+    "a busy relay": (429, relay_style("rate", SATURATED), LumaBusyError, True, "busy"),
+    "a busy relay, nested": (429, openai_style(SATURATED), LumaBusyError, True, "busy"),
+    "a busy relay without a word": (429, b"", LumaBusyError, True, "busy"),
+    "a busy relay that says 500": (500, openai_style(SATURATED), LumaBusyError, True, "busy"),
+    "a timeout of the relay": (408, b"", LumaServerError, True, "try again later"),
+    "a failed upstream": (500, relay_style("do_request_failed"), LumaServerError, True, "try again later"),
+    "a model without a channel": (
+        503,
+        openai_style("no channel", "model_not_found"),
+        LumaModelUnavailableError,
+        True,
+        "model_name",
+    ),
+    "an edge 502": (502, HTML, LumaServerError, True, "try again later"),
+    "an edge 504": (504, HTML, LumaServerError, True, "try again later"),
+    "an edge 524": (524, HTML, LumaServerError, True, "try again later"),
+    "a success that is an error": (200, openai_style("boom"), LumaServerError, True, "success status"),
+    "a success that is HTML": (200, HTML, LumaResponseError, True, "can't be understood"),
+}
+
+
+class TestTheTable:
+    @pytest.mark.parametrize(("status", "body", "kind", "retryable", "advice"), TABLE.values(), ids=TABLE)
+    def test_each_row_has_its_class_its_retryability_and_its_advice(
+        self, status: int, body: Any, kind: type[LumaApiError], retryable: bool, advice: str
+    ) -> None:
+        error = error_of(status, body)
+        assert type(error) is kind
+        assert error.retryable is retryable
+        assert error.status == status
+        assert f"HTTP {status}" in str(error)
+        assert advice in str(error)
+
+    def test_the_classes_of_answers_tell_alone_whether_a_retry_can_help(self) -> None:
+        kinds = [kind for kind in vars(exceptions).values() if isinstance(kind, type)]
+        answers = [kind for kind in kinds if issubclass(kind, LumaApiError)]
+        assert {kind for kind in answers if kind.retryable} == {
+            LumaBusyError,
+            LumaModelUnavailableError,
+            LumaResponseError,
+            LumaServerError,
+        }
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("body", "code", "words"),
+        [
+            (openai_style("无效的令牌", "bad_key"), "bad_key", "无效的令牌"),
+            (relay_style("do_request_failed", "EOF"), "do_request_failed", "EOF"),
+            ({"code": 42, "msg": "words"}, "", "words"),
+            ({"detail": "words"}, "", "words"),
+            ({"error": "words"}, "", "words"),
+            ({"error": {"message": None, "code": None}}, "", '{"error": {"message": null, "code": null}}'),
+            ({"error": {"message": ["a"]}}, "", '{"error": {"message": ["a"]}}'),
+            ({"unheard": "of"}, "", '{"unheard": "of"}'),
+        ],
+    )
+    def test_an_error_document_is_quoted_and_well_formed(self, body: Any, code: str, words: str) -> None:
+        error = error_of(500, body)
+        assert error.code == code
+        assert error.relay_message == words
+        assert f'"{words}"' in str(error)
+        assert (f"code {code}" in str(error)) is bool(code)
+        assert error.well_formed
+
+    @pytest.mark.parametrize(
+        ("body", "words"),
+        [
+            (b"", ""),
+            (b" \r\n ", ""),
+            (b"Bad gateway", "Bad gateway"),
+            (b"502 Bad Gateway", "502 Bad Gateway"),
+            (b"[1]", "[1]"),
+            (b'"text"', '"text"'),
+            (b'{"error": {"message": "cut', '{"error": {"message": "cut'),
+            (b"\xff\xfe", "\N{REPLACEMENT CHARACTER}" * 2),
+        ],
+    )
+    def test_anything_else_is_quoted_and_not_well_formed(self, body: bytes, words: str) -> None:
+        error = error_of(500, body)
+        assert (error.code, error.relay_message, error.well_formed) == ("", words, False)
+        assert words in str(error)
+
+    def test_an_error_without_a_word_says_so(self) -> None:
+        assert "HTTP 500 without a word." in str(error_of(500))
+
+    def test_of_html_only_the_visible_text_is_quoted(self) -> None:
+        page = (
+            "<!DOCTYPE html>\n<html><head><style>b {x: y}</style><script>if (a < b) evil()</script></head>"
+            "<body>\n<h1>502</h1>\n  <b class='x'>Bad\tgateway</b></body></html>"
+        )
+        error = error_of(502, page)
+        assert error.relay_message == "502 Bad gateway"
+        assert not error.well_formed
+
+    def test_the_first_of_two_glued_documents_is_read(self) -> None:
+        error = error_of(500, json.dumps(openai_style("first", "one")) + json.dumps(openai_style("second")))
+        assert (error.code, error.relay_message, error.well_formed) == ("one", "first", True)
+
+    @pytest.mark.parametrize("body", ["x" * 100_000, openai_style("x" * 100_000), f"<p>{'x' * 10_000}</p>"])
+    def test_long_words_are_cut(self, body: Any) -> None:
+        error = error_of(500, body)
+        assert error.relay_message == "x" * 500 + "…"
+        assert len(str(error)) < 700
+
+    def test_words_cannot_forge_log_lines(self) -> None:
+        error = error_of(500, openai_style("one\r\ntwo\x1b[31m\u2028three\ud800", "co\nde"))
+        assert error.relay_message == "one  two [31m three "
+        assert str(error).isprintable()
+
+    @pytest.mark.parametrize("status", [400, 500])
+    def test_deep_nesting_is_no_trouble(self, status: int) -> None:
+        assert error_of(status, b'{"error":' * 100_000).relay_message.startswith('{"error":')
+
+    @given(
+        status=st.integers(200, 599),
+        headers=st.dictionaries(
+            st.sampled_from(["Retry-After", "X-Request-Id", "retry-after"]),
+            st.text(alphabet=st.characters(max_codepoint=255)),
+        ),
+        body=st.binary()
+        | st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(),
+            lambda inner: (
+                st.lists(inner)
+                | st.dictionaries(st.sampled_from(["error", "code", "message", "detail", "msg"]), inner)
+            ),
+        ).map(lambda value: json.dumps(value).encode()),
+    )
+    def test_no_answer_is_too_strange_for_an_error(
+        self, status: int, headers: dict[str, str], body: bytes
+    ) -> None:
+        error = api_error(status, headers, body)
+        assert isinstance(error, LumaApiError)
+        assert str(error).isprintable()
+        assert error.retry_after is None or error.retry_after >= 0
+
+
+class TestRequestId:
+    @pytest.mark.parametrize("header", ["X-Oneapi-Request-Id", "x-request-id", "Request-Id", "CF-RAY"])
+    def test_it_comes_from_the_headers_and_is_named(self, header: str) -> None:
+        error = error_of(500, openai_style("boom"), {header: "req-1234567"})
+        assert error.request_id == "req-1234567"
+        assert "(request id req-1234567)" in str(error)
+
+    def test_the_relays_own_comes_before_that_of_the_edge(self) -> None:
+        headers = {"cf-ray": "edge", "x-oneapi-request-id": "relay"}
+        assert error_of(500, headers=headers).request_id == "relay"
+
+    def test_it_comes_from_the_words_too_and_is_not_repeated(self) -> None:
+        error = error_of(401, openai_style(USED_UP))
+        assert error.request_id == "20241222abc"
+        assert str(error).count("20241222abc") == 1
+
+    def test_there_may_be_none(self) -> None:
+        error = error_of(500, openai_style("boom"))
+        assert error.request_id is None
+        assert "request id" not in str(error)
+
+
+class TestRetryAfter:
+    @pytest.mark.parametrize(
+        ("value", "seconds"),
+        [
+            ("7", 7.0),
+            (" 7 ", 7.0),
+            ("7\x1f", 7.0),
+            ("0", 0.0),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0),
+            ("", None),
+            ("soon", None),
+            ("-5", None),
+            ("1.5", None),
+            ("²", None),
+            ("Sun, 99 Nov 9999 99:99:99 GMT", None),
+            ("Mon, 01 Jan 0001 00:00:00 -0000", 0.0),
+            ("9" * 10, None),
+            ("9" * 5000, None),
+            ("Fri, 31 Dec 9999 23:59:59 -9999", None),
+        ],
+    )
+    def test_seconds_and_dates_are_read_and_garbage_is_not(self, value: str, seconds: float | None) -> None:
+        assert error_of(429, headers={"Retry-After": value}).retry_after == seconds
+
+    def test_a_date_to_come_is_that_many_seconds_away(self) -> None:
+        error = error_of(429, headers={"retry-after": formatdate(time.time() + 100, usegmt=True)})
+        assert error.retry_after is not None
+        assert 90 < error.retry_after <= 100
+
+    def test_without_the_header_there_is_none(self) -> None:
+        assert error_of(429).retry_after is None

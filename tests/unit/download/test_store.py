@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of keeping files: whole under their names or not there at all."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+
+from airflow_provider_luma.download.store import Store
+from airflow_provider_luma.exceptions import LumaStorageError
+from tests.support.bad_disks import FullDisk, NoRename, NoRenameOver
+
+
+def store_at(folder: Path, fs: AbstractFileSystem | None = None, *, owner: str = "me") -> Store:
+    return Store(
+        fs or LocalFileSystem(skip_instance_cache=True), str(folder), label=f"file://{folder}", owner=owner
+    )
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+class ObjectFile(AbstractBufferedFile):
+    """A file that appears when it is closed, as those of object stores do."""
+
+    def _upload_chunk(self, final: bool = False) -> bool:
+        if final:
+            if self.fs.fails:
+                raise RuntimeError("the store can't complete the upload")
+            self.fs.files[self.path] = self.buffer.getvalue()
+        return True
+
+    def _initiate_upload(self) -> None:
+        self.fs.uploads += 1
+
+    def discard(self) -> None:
+        self.fs.uploads -= 1
+
+
+class ObjectStore(AbstractFileSystem):
+    """A store of the S3 kind; not a folder, so nothing can be renamed or made in it."""
+
+    protocol = "s3"
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: dict[str, bytes] = {}
+        self.uploads = 0
+        self.fails = False
+
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
+        return ObjectFile(self, path, mode, block_size=5) if mode == "wb" else io.BytesIO(self.files[path])
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return {"name": path, "type": "file", "size": len(self.files[path])}
+
+
+class TestFolders:
+    def test_a_file_appears_whole_and_only_when_it_is_committed(self, tmp_path: Path) -> None:
+        store = store_at(tmp_path / "new" / "folder")
+        store.prepare()
+        partial = store.create("a.mp4")
+        partial.write(b"hello ")
+        partial.write(memoryview(b"world"))
+
+        assert store.size("a.mp4") is None
+        partial.commit()
+
+        assert names(tmp_path) == ["new/folder/a.mp4"]
+        assert store.size("a.mp4") == 11
+        assert b"".join(store.pieces("a.mp4")) == b"hello world"
+        assert store.path("a.mp4") == f"file://{tmp_path}/new/folder/a.mp4"
+
+    def test_a_discarded_file_leaves_nothing(self, tmp_path: Path) -> None:
+        store = store_at(tmp_path)
+        partial = store.create("a.mp4")
+        partial.write(b"x")
+
+        partial.discard()
+
+        assert names(tmp_path) == []
+
+    def test_names_may_lead_into_folders(self, tmp_path: Path) -> None:
+        store = store_at(tmp_path)
+        partial = store.create("one/two/a.mp4")
+        partial.write(b"x")
+        partial.commit()
+
+        assert names(tmp_path) == ["one/two/a.mp4"]
+
+    @pytest.mark.parametrize("fs", [LocalFileSystem(), NoRenameOver()], ids=["renames over", "doesn't"])
+    def test_a_file_that_was_there_is_replaced(self, tmp_path: Path, fs: AbstractFileSystem) -> None:
+        (tmp_path / "a.mp4").write_bytes(b"old and longer")
+        partial = store_at(tmp_path, fs).create("a.mp4")
+        partial.write(b"new")
+
+        assert (tmp_path / "a.mp4").read_bytes() == b"old and longer"
+        partial.commit()
+
+        assert (tmp_path / "a.mp4").read_bytes() == b"new"
+        assert names(tmp_path) == ["a.mp4"]
+
+    def test_a_link_that_lies_in_wait_is_replaced_and_not_followed(self, tmp_path: Path) -> None:
+        victim = tmp_path / "victim"
+        victim.write_bytes(b"precious")
+        folder = tmp_path / "videos"
+        folder.mkdir()
+        (folder / "a.mp4").symlink_to(victim)
+        partial = store_at(folder).create("a.mp4")
+        partial.write(b"new")
+
+        partial.commit()
+
+        assert victim.read_bytes() == b"precious"
+        assert not (folder / "a.mp4").is_symlink()
+
+    def test_a_folder_of_the_files_name_is_an_error(self, tmp_path: Path) -> None:
+        (tmp_path / "a.mp4").mkdir()
+        store = store_at(tmp_path)
+
+        with pytest.raises(LumaStorageError, match="there is a folder of that name"):
+            store.size("a.mp4")
+        with pytest.raises(LumaStorageError, match="there is a folder of that name"):
+            store.create("a.mp4").commit()
+        assert names(tmp_path) == []
+
+    def test_a_retry_removes_what_a_killed_try_has_left_and_nothing_else(self, tmp_path: Path) -> None:
+        killed, other = store_at(tmp_path), store_at(tmp_path, owner="someone-else")
+        killed.create("a.mp4").write(b"x")
+        other.create("b.mp4").write(b"x")
+        (tmp_path / ".lumani.part").touch()
+        (tmp_path / "c.mp4").touch()
+
+        store_at(tmp_path).prepare()
+
+        left = names(tmp_path)
+        assert len(left) == 3
+        assert left[0].startswith(".luma-someone-else-")
+        assert left[1:] == [".lumani.part", "c.mp4"]
+
+    def test_two_tries_at_once_do_not_write_into_one_file(self, tmp_path: Path) -> None:
+        one, two = store_at(tmp_path).create("a.mp4"), store_at(tmp_path).create("a.mp4")
+        one.write(b"one")
+        two.write(b"two!")
+        one.commit()
+        two.commit()
+
+        assert (tmp_path / "a.mp4").read_bytes() == b"two!"
+        assert names(tmp_path) == ["a.mp4"]
+
+    def test_a_full_disk_is_told_as_such(self, tmp_path: Path) -> None:
+        store = store_at(tmp_path, FullDisk())
+        partial = store.create("a.mp4")
+        partial.write(b"0123456789")
+
+        with pytest.raises(LumaStorageError, match="No space left on device") as caught:
+            partial.write(b"x")
+        partial.discard()
+
+        assert caught.value.retryable
+        assert f"file://{tmp_path}/a.mp4" in str(caught.value)
+        assert names(tmp_path) == []
+
+    def test_a_commit_that_fails_leaves_nothing(self, tmp_path: Path) -> None:
+        partial = store_at(tmp_path, NoRename()).create("a.mp4")
+        partial.write(b"x")
+
+        with pytest.raises(LumaStorageError, match=r"Can't commit .*quota of renames"):
+            partial.commit()
+
+        assert names(tmp_path) == []
+
+    def test_a_folder_that_can_not_be_made_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+
+        with pytest.raises(LumaStorageError, match="Can't prepare"):
+            store_at(tmp_path / "file" / "folder").prepare()
+
+    def test_a_file_that_can_not_be_read_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(LumaStorageError, match="Can't read"):
+            list(store_at(tmp_path).pieces("a.mp4"))
+
+    def test_other_file_systems_work_the_same(self) -> None:
+        fs = MemoryFileSystem()
+        store = Store(fs, "/videos", label="memory://videos", owner="me")
+        store.prepare()
+        partial = store.create("a.mp4")
+        partial.write(b"x")
+        assert store.size("a.mp4") is None
+        partial.commit()
+        store.create("b.mp4").discard()
+
+        assert fs.find("/videos") == ["/videos/a.mp4"]
+        fs.rm("/videos", recursive=True)
+
+
+class TestObjectStores:
+    def test_a_file_appears_when_it_is_closed(self) -> None:
+        fs = ObjectStore()
+        store = Store(fs, "bucket/videos", label="s3://bucket/videos", owner="me")
+        store.prepare()
+        partial = store.create("a.mp4")
+        partial.write(b"hello world")
+        assert store.size("a.mp4") is None
+
+        partial.commit()
+
+        assert fs.files.keys() == {"bucket/videos/a.mp4"}
+        assert store.path("a.mp4") == "s3://bucket/videos/a.mp4"
+
+    def test_a_discarded_file_never_appears(self) -> None:
+        fs = ObjectStore()
+        partial = Store(fs, "bucket", label="s3://bucket", owner="me").create("a.mp4")
+        partial.write(b"hello world")
+        assert fs.uploads == 1
+
+        partial.discard()
+        del partial
+
+        assert (fs.files, fs.uploads) == ({}, 0)
+
+    def test_a_commit_that_fails_ends_the_upload(self) -> None:
+        fs = ObjectStore()
+        partial = Store(fs, "bucket", label="s3://bucket", owner="me").create("a.mp4")
+        partial.write(b"hello world")
+        fs.fails = True
+
+        with pytest.raises(LumaStorageError, match="can't complete the upload"):
+            partial.commit()
+
+        fs.fails = False
+        del partial
+        assert (fs.files, fs.uploads) == ({}, 0)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_luma.client.models import ExtensionRequest, GenerationRequest
+from airflow_provider_luma.submitting.job import Job, job_keys
+
+HERE = "luma_default https://relay.example"
+
+
+def job(prompt: str = "a red fox", **fields: Any) -> Job:
+    return Job(GenerationRequest(prompt=prompt, **fields))
+
+
+class TestFingerprint:
+    def test_the_same_job_has_the_same(self) -> None:
+        assert job(loop=True).fingerprint(HERE) == job(loop=True).fingerprint(HERE)
+
+    def test_it_does_not_depend_on_the_order_of_fields(self) -> None:
+        one = job(extra_fields={"seed": 1, "style": {"a": 1, "b": 2}})
+        other = job(extra_fields={"style": {"b": 2, "a": 1}, "seed": 1})
+
+        assert one.fingerprint(HERE) == other.fingerprint(HERE)
+
+    def test_it_depends_on_what_is_sent_and_where_to(self) -> None:
+        extension = ExtensionRequest(prompt="a red fox")
+        fingerprints = [
+            job().fingerprint(HERE),
+            job().fingerprint("other https://relay.example"),
+            job("a blue fox").fingerprint(HERE),
+            job(loop=False).fingerprint(HERE),
+            job(extra_fields={"seed": 1}).fingerprint(HERE),
+            Job(extension, extends="task-1").fingerprint(HERE),
+            Job(extension, extends="task-2").fingerprint(HERE),
+        ]
+
+        assert len(set(fingerprints)) == len(fingerprints)
+
+
+class TestJobKeys:
+    def test_equal_jobs_have_keys_of_their_own(self) -> None:
+        keys = job_keys([job(), job("another"), job()], HERE)
+
+        assert len(set(keys)) == 3
+        assert keys[0].removesuffix("_1") == keys[2].removesuffix("_2")
+
+    def test_a_changed_order_keeps_the_keys(self) -> None:
+        jobs = [job("one one"), job("two two"), job("one one")]
+
+        assert sorted(job_keys(jobs, HERE)) == sorted(job_keys(jobs[::-1], HERE))
+
+    def test_a_new_job_in_the_middle_leaves_the_others_theirs(self) -> None:
+        before = job_keys([job("one one"), job("two two")], HERE)
+        after = job_keys([job("one one"), job("new"), job("two two")], HERE)
+
+        assert [after[0], after[2]] == before
+
+
+class TestSend:
+    def test_a_generation_is_generated_and_an_extension_extends(self, mocker: Any) -> None:
+        client = mocker.Mock(spec=["generate", "extend"])
+        request, extension = GenerationRequest(prompt="a fox"), ExtensionRequest(prompt="it runs")
+
+        assert Job(request).send(client) is client.generate.return_value
+        assert Job(extension, extends="task-1").send(client) is client.extend.return_value
+        client.generate.assert_called_once_with(request)
+        client.extend.assert_called_once_with("task-1", extension)
+
+
+@pytest.mark.parametrize(
+    ("named", "name"),
+    [
+        (job(), "video 'a red fox'"),
+        (job("x" * 300), f"video '{'x' * 120}… (300 characters)'"),
+        (Job(ExtensionRequest(prompt="it runs"), extends="task-1"), "extension of task-1 'it runs'"),
+    ],
+)
+def test_a_job_is_named_by_its_prompt(named: Job, name: str) -> None:
+    assert str(named) == name
+
+
+def test_prompts_in_xcoms_are_cut() -> None:
+    assert job("x" * 5000).short_prompt == "x" * 500 + "… (5000 characters)"

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+import airflow_provider_luma
+from airflow_provider_luma import version_compat
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+# The classes of one letter keep these patterns from matching themselves.
+REGISTRY = re.compile(
+    "|".join(
+        [
+            r"://[\w.-]*(?:py[p]i|python[h]osted|npm[j]s|artifact[o]ry|dev[p]i|nex[u]s)[\w.-]*",
+            r"://\S+/sim[p]le\b",
+            r"^\s*(?:--)?(?:extra-)?index[-]url\b",
+            r"--find[-]links\b",
+        ]
+    ),
+    re.MULTILINE,
+)
+SOMEONES_HOME = re.compile(r"(?<![\w.:/-])/(?:home|Users)/[a-z]\w*")
+
+
+def project_files() -> list[Path]:
+    """The files under version control or, in an unpacked sdist, all of its files."""
+    if not (ROOT / ".git").exists():
+        return [path for path in ROOT.rglob("*") if path.is_file()]
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    return [path for name in listing.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def text_files() -> dict[Path, str]:
+    binary = {".mp4", ".jpg", ".jpeg", ".png", ".webp"}
+    return {path: path.read_text() for path in project_files() if path.suffix not in binary}
+
+
+def pins(constraints: str) -> dict[str, Version]:
+    lines = (ROOT / "constraints" / constraints).read_text().splitlines()
+    requirements = [Requirement(line) for line in lines if not line.startswith("#")]
+    return {
+        requirement.name: Version(next(iter(requirement.specifier)).version)
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate()
+    }
+
+
+class TestVersion:
+    def test_the_installed_version_is_the_packages_own(self) -> None:
+        assert version("airflow-provider-luma") == airflow_provider_luma.__version__
+
+    def test_the_version_is_written_in_one_place(self) -> None:
+        assert PROJECT["dynamic"] == ["version"]
+        assert "version" not in PROJECT
+
+    def test_the_changelog_knows_the_version(self) -> None:
+        assert f"\n## {airflow_provider_luma.__version__} " in (ROOT / "CHANGELOG.md").read_text()
+
+    def test_the_airflow_flags_follow_the_installed_airflow(self) -> None:
+        core = Version(version("apache-airflow-core"))
+
+        assert (core >= Version("3.2.0.dev0")) == version_compat.AIRFLOW_V_3_2_PLUS
+        assert (core >= Version("3.3.0.dev0")) == version_compat.AIRFLOW_V_3_3_PLUS
+
+
+class TestDependencies:
+    @pytest.mark.parametrize("declared", PROJECT["dependencies"])
+    def test_every_declared_minimum_is_what_the_oldest_environment_pins(self, declared: str) -> None:
+        requirement = Requirement(declared)
+        (minimum,) = requirement.specifier
+
+        assert minimum.operator == ">="
+        assert Version(minimum.version) == pins("airflow-3.1.0.txt")[requirement.name]
+
+    def test_the_newest_environment_fulfils_every_requirement(self) -> None:
+        newest = pins("airflow-3.3.2.txt")
+
+        for requirement in map(Requirement, PROJECT["dependencies"]):
+            assert requirement.specifier.contains(newest[requirement.name])
+
+
+class TestImports:
+    @pytest.mark.parametrize(
+        "package",
+        ["", ".client", ".connection_fields", ".exceptions", ".get_provider_info", ".sandbox", ".waiting"],
+    )
+    def test_the_core_imports_no_airflow(self, package: str) -> None:
+        code = f"""
+import importlib, pkgutil, sys
+package = importlib.import_module("airflow_provider_luma{package}")
+if {package!r}:
+    for module in pkgutil.walk_packages(getattr(package, "__path__", []), package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+print(*sorted(name for name in sys.modules if name.partition(".")[0] == "airflow"))
+"""
+        assert run_python(code) == ""
+
+    def test_what_airflow_reads_at_every_start_imports_nothing_but_the_standard_library(self) -> None:
+        code = """
+import sys
+before = set(sys.modules)
+import airflow_provider_luma.get_provider_info
+added = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(*sorted(added - sys.stdlib_module_names))
+"""
+        assert run_python(code) == "airflow_provider_luma"
+
+
+class TestFiles:
+    def test_no_file_names_a_package_registry(self) -> None:
+        found = {path: match[0] for path, text in text_files().items() if (match := REGISTRY.search(text))}
+
+        assert found == {}
+
+    def test_no_file_names_a_path_of_the_machine_it_was_written_on(self) -> None:
+        places = {str(place) for place in (ROOT, Path.home(), Path(sys.prefix)) if place != Path("/")}
+        here = re.compile(r"(?<![\w.:/-])(?:" + "|".join(map(re.escape, sorted(places))) + r")(?![\w-])")
+        found = {
+            path: match[0]
+            for path, text in text_files().items()
+            if (match := here.search(text) or SOMEONES_HOME.search(text))
+        }
+
+        assert found == {}
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "https://files.python" + "hosted.org/packages/x.whl",
+            "http://mirror.example:8080/root/sim" + "ple/",
+            "--index" + "-url https://example.com",
+            "--find" + "-links wheels",
+        ],
+    )
+    def test_a_registry_would_be_noticed(self, line: str) -> None:
+        assert REGISTRY.search(line)
+
+    def test_every_source_file_states_its_licence(self) -> None:
+        sources = {path: text for path, text in text_files().items() if path.suffix in {".py", ".sh"}}
+        without = [
+            path
+            for path, text in sources.items()
+            if text and "# SPDX-License-Identifier: Apache-2.0" not in text.splitlines()[:2]
+        ]
+
+        assert sources
+        assert without == []
+
+
+def run_python(code: str) -> str:
+    result = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()

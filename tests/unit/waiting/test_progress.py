@@ -1,0 +1,509 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_luma.client.models import LumaTask, Media, TaskState
+from airflow_provider_luma.exceptions import LumaAuthError, LumaConfigError, LumaConnectionError, LumaError
+from airflow_provider_luma.waiting.progress import Progress, Trouble, WaitPolicy
+
+STRICT = WaitPolicy()
+BUSY = LumaConnectionError("the relay is away")
+REFUSED = LumaAuthError("the key is wrong", status=401)
+
+VIDEO = Media(url="https://cdn.test/v.mp4")
+MISSING = None
+STATES = {
+    "pending": LumaTask("", TaskState.PENDING),
+    "processing": LumaTask("", TaskState.PROCESSING),
+    "unknown": LumaTask("", TaskState.UNKNOWN),
+    "completed": LumaTask("", TaskState.COMPLETED, video=VIDEO),
+    "without video": LumaTask("", TaskState.COMPLETED),
+    "failed": LumaTask("", TaskState.FAILED, failure_reason="moderation"),
+    "unreadable": LumaTask("", TaskState.UNKNOWN, problem="it is garbage"),
+    "missing": MISSING,
+}
+
+
+def answer(states: dict[str, str]) -> dict[str, LumaTask]:
+    """An answer of the relay from words for each id."""
+    told = {task_id: STATES[word] for task_id, word in states.items()}
+    return {task_id: task for task_id, task in told.items() if task is not None}
+
+
+def after(*polls: str | LumaError, policy: WaitPolicy = STRICT) -> Progress:
+    """
+    What is known after polls, each written as one word per id: "completed, missing".
+
+    The ids are a, b, c and so on, as many as the first poll has words.
+    """
+    width = max(len(poll.split(", ")) for poll in polls if isinstance(poll, str))
+    progress = Progress.of("abcdefgh"[:width])
+    for poll in polls:
+        if isinstance(poll, LumaError):
+            progress = progress.after_error(poll)
+        else:
+            progress = progress.after(answer(dict(zip("abcdefgh", poll.split(", "), strict=False))), policy)
+    return progress
+
+
+class TestBeginning:
+    def test_every_id_is_open_and_none_was_seen(self) -> None:
+        progress = Progress.of(["b", "a"])
+        assert progress.open_ids == ["b", "a"]
+        assert progress.completed_ids == []
+        assert progress.summary() == "0/2 completed, 2 not seen yet"
+        assert progress.verdict(STRICT) == "waiting"
+
+    def test_repeated_ids_count_once(self) -> None:
+        assert Progress.of(["b", "a", "b"]).ids == ("b", "a")
+
+    def test_nothing_to_wait_for_is_done(self) -> None:
+        assert Progress.of([]).verdict(STRICT) == "done"
+        assert Progress.of([]).verdict(STRICT, timed_out=True) == "done"
+        assert Progress.of([]).summary() == "0/0 completed"
+
+
+class TestTheVerdict:
+    @pytest.mark.parametrize(
+        ("polls", "policy", "verdict"),
+        [
+            (["completed, completed"], STRICT, "done"),
+            (["completed, processing"], STRICT, "waiting"),
+            (["pending, unknown"], STRICT, "waiting"),
+            (["completed, failed"], STRICT, "failed"),
+            (["processing, failed"], STRICT, "failed"),
+            (["processing, failed"], WaitPolicy(max_failed=1), "waiting"),
+            (["completed, failed"], WaitPolicy(max_failed=1), "done"),
+            (["failed, failed"], WaitPolicy(max_failed=1), "failed"),
+            (["failed, failed"], WaitPolicy(max_failed=2), "done"),
+            (["failed, failed, processing"], WaitPolicy(max_failed=1), "failed"),
+            (["failed, failed"], WaitPolicy(max_failed=None), "done"),
+            (["failed, failed, processing"], WaitPolicy(max_failed=None), "waiting"),
+            (["failed, completed", "processing, processing"], WaitPolicy(max_failed=1), "done"),
+            (["missing"], WaitPolicy(missing_polls=1), "failed"),
+            (["missing"] * 2, STRICT, "waiting"),
+            (["missing"] * 3, STRICT, "failed"),
+            (["missing"] * 3, WaitPolicy(max_failed=1), "done"),
+            (["missing", "missing", "pending", "missing", "missing"], STRICT, "waiting"),
+            (["missing", "missing", "completed"], STRICT, "done"),
+            (["missing", BUSY, "missing", BUSY, "missing"], STRICT, "failed"),
+            (["without video"] * 2, STRICT, "waiting"),
+            (["without video"] * 3, STRICT, "failed"),
+            (["without video", "without video", "completed"], STRICT, "done"),
+            (["without video", "without video", "processing", "without video"], STRICT, "waiting"),
+            (["without video", "missing", "without video", "missing"], STRICT, "waiting"),
+            (["unreadable"] * 2, STRICT, "waiting"),
+            (["unreadable"] * 3, STRICT, "failed"),
+            (["unreadable", "unreadable", "completed"], STRICT, "done"),
+            (["unknown"] * 100, STRICT, "waiting"),
+            (["processing"] * 100, STRICT, "waiting"),
+            (["processing", REFUSED], STRICT, "refused"),
+            (["processing", REFUSED, "processing"], STRICT, "waiting"),
+            (["processing"] + [BUSY] * 19, STRICT, "waiting"),
+            (["processing"] + [BUSY] * 20, STRICT, "unreachable"),
+            (["processing"] + [BUSY] * 19 + ["processing"] + [BUSY] * 19, STRICT, "waiting"),
+            (["processing"] + [BUSY] * 2, WaitPolicy(max_poll_failures=2), "unreachable"),
+            (["processing"] + [BUSY] * 20 + [REFUSED], STRICT, "refused"),
+        ],
+        ids=lambda value: str(value)[:60],
+    )
+    def test_it_follows_from_the_polls(self, polls: list[Any], policy: WaitPolicy, verdict: str) -> None:
+        assert after(*polls, policy=policy).verdict(policy) == verdict
+
+    @pytest.mark.parametrize(
+        ("polls", "verdict"),
+        [
+            (["failed, processing", REFUSED], "failed"),
+            (["failed, processing", *[BUSY] * 20], "failed"),
+            (["completed, completed", REFUSED], "done"),
+            (["completed, completed", *[BUSY] * 20], "done"),
+            (["processing", REFUSED], "refused"),
+            (["processing", *[BUSY] * 20], "timed_out"),
+            (["processing", BUSY], "timed_out"),
+            (["processing"], "timed_out"),
+            ([BUSY, "missing"], "timed_out"),
+        ],
+    )
+    def test_what_is_certain_comes_before_the_deadline_and_the_deadline_before_passing_trouble(
+        self, polls: list[Any], verdict: str
+    ) -> None:
+        assert after(*polls).verdict(STRICT, timed_out=True) == verdict
+
+
+class TestWhatStaysSettled:
+    @pytest.mark.parametrize("later", STATES)
+    @pytest.mark.parametrize("settled", ["completed", "failed"])
+    def test_a_task_at_its_end_stays_there(self, settled: str, later: str) -> None:
+        policy = WaitPolicy(max_failed=None)
+        progress = after(settled, *[later] * 5, policy=policy)
+        assert progress.open_ids == []
+        assert progress.completed_ids == (["a"] if settled == "completed" else [])
+        assert progress.failed == ({} if settled == "completed" else {"a": "moderation"})
+
+    @pytest.mark.parametrize("kind", ["missing", "without video", "unreadable"])
+    def test_an_id_that_was_given_up_stays_failed_even_if_it_completes(self, kind: str) -> None:
+        progress = after(kind, kind, kind, "completed")
+        assert list(progress.failed) == ["a"]
+        assert progress.completed_ids == []
+
+    def test_completed_without_a_video_is_not_settled_yet(self) -> None:
+        progress = after("without video")
+        assert progress.open_ids == ["a"]
+        assert not progress.is_completed("a")
+        assert after("without video", "processing").summary() == "0/1 completed, 1 processing"
+
+    def test_only_open_ids_are_looked_at(self) -> None:
+        progress = Progress.of("ab").after(answer({"a": "completed", "x": "failed"}), STRICT)
+        assert progress.failed == {}
+        assert set(progress.states) == {"a"}
+
+
+class TestReasons:
+    @pytest.mark.parametrize(
+        ("polls", "reason"),
+        [
+            (["failed"], "moderation"),
+            (["missing"] * 3, "the relay doesn't know this id (3 answers in a row left it out)"),
+            (["without video"] * 3, "completed without a video in 3 answers in a row"),
+            (["unreadable"] * 3, "illegible in 3 answers in a row: it is garbage"),
+        ],
+    )
+    def test_each_failed_id_has_its_own(self, polls: list[str], reason: str) -> None:
+        assert after(*polls).failed["a"].startswith(reason)
+
+    def test_a_failure_without_a_reason_says_so(self) -> None:
+        task = LumaTask("a", TaskState.FAILED)
+        assert Progress.of("a").after({"a": task}, STRICT).failed == {"a": "the relay gave no reason"}
+
+    def test_a_long_reason_is_cut(self) -> None:
+        failed = LumaTask("a", TaskState.FAILED, failure_reason="x" * 10_000)
+        illegible = LumaTask("b", TaskState.UNKNOWN, problem="y" * 10_000)
+        policy = WaitPolicy(missing_polls=1)
+        progress = Progress.of("ab").after({"a": failed, "b": illegible}, policy)
+        assert len(progress.failed["a"]) == 300
+        assert len(progress.failed["b"]) < 350
+
+
+class TestPartOfAnAnswer:
+    def test_only_ids_that_were_asked_for_can_be_missing(self) -> None:
+        progress = Progress.of("abc")
+        for _ in range(3):
+            progress = progress.after(answer({"a": "processing"}), STRICT, asked=["a", "b"])
+        assert list(progress.failed) == ["b"]
+        assert progress.summary() == "0/3 completed, 1 failed, 1 processing, 1 not seen yet"
+
+    def test_the_trouble_with_the_rest_is_kept_beside_what_was_answered(self) -> None:
+        progress = Progress.of("ab")
+        for polls in (1, 2):
+            progress = progress.after(answer({"a": "processing"}), STRICT, asked=["a"], error=BUSY)
+            assert progress.trouble == Trouble("the relay is away", polls, retryable=True)
+        assert progress.states == {"a": TaskState.PROCESSING}
+
+    def test_a_whole_answer_ends_the_trouble(self) -> None:
+        assert after("processing", BUSY, "processing").trouble is None
+
+    def test_trouble_counts_and_keeps_what_is_known(self) -> None:
+        progress = after("missing, completed", BUSY, BUSY)
+        assert progress.trouble == Trouble("the relay is away", 2, retryable=True)
+        assert progress.doubts["a"].polls == 1
+        assert progress.completed_ids == ["b"]
+
+
+class TestPresumedMissing:
+    def test_what_is_left_out_now_was_left_out_before(self) -> None:
+        progress = Progress.presumed_missing("ab", 2).after(answer({"a": "processing"}), STRICT)
+        assert list(progress.failed) == ["b"]
+        assert "3 answers in a row" in progress.failed["b"]
+
+    @pytest.mark.parametrize("word", ["pending", "processing", "unknown", "completed"])
+    def test_what_is_told_now_has_a_clean_record(self, word: str) -> None:
+        progress = Progress.presumed_missing("a", 100).after(answer({"a": word}), STRICT)
+        assert progress.doubts == {}
+        assert progress.failed == {}
+
+    @pytest.mark.parametrize("word", ["without video", "unreadable"])
+    def test_another_doubt_has_its_own_grace(self, word: str) -> None:
+        progress = Progress.presumed_missing("a", 100).after(answer({"a": word}), STRICT)
+        assert progress.verdict(STRICT) == "waiting"
+        assert progress.doubts["a"].polls == 1
+
+
+class TestSummary:
+    @pytest.mark.parametrize(
+        ("poll", "summary"),
+        [
+            ("completed, completed", "2/2 completed"),
+            ("completed, failed, processing", "1/3 completed, 1 failed, 1 processing"),
+            ("pending, processing, unknown", "0/3 completed, 1 pending, 1 processing, 1 unknown"),
+            ("missing, missing, completed", "1/3 completed, 2 not known to the relay"),
+            ("without video, unreadable", "0/2 completed, 1 completed without a video, 1 illegible"),
+        ],
+    )
+    def test_it_counts_every_id_once(self, poll: str, summary: str) -> None:
+        assert after(poll, policy=WaitPolicy(max_failed=None)).summary() == summary
+
+    def test_a_large_one_reads_like_a_sentence(self) -> None:
+        words = ["completed"] * 37 + ["failed"] + ["processing"] * 62
+        ids = [f"t{n}" for n in range(100)]
+        progress = Progress.of(ids).after(answer(dict(zip(ids, words, strict=True))), STRICT)
+        assert progress.summary() == "37/100 completed, 1 failed, 62 processing"
+
+
+class TestReport:
+    def test_done_says_how_it_stands(self) -> None:
+        policy = WaitPolicy(max_failed=1)
+        report = after("completed, failed", policy=policy).report("done", policy)
+        assert report.verdict == "done"
+        assert report.message == "Luma tasks: 1/2 completed, 1 failed."
+        assert report.failed == {"b": "moderation"}
+
+    def test_failed_names_the_ids_their_reasons_and_what_a_retry_would_do(self) -> None:
+        report = after("failed, failed, processing").report("failed", STRICT)
+        assert "0/3 completed, 2 failed, 1 processing; max_failed=0" in report.message
+        assert "a: moderation; b: moderation" in report.message
+        assert "submit them again" in report.message
+        assert report.failed == {"a": "moderation", "b": "moderation"}
+
+    def test_timed_out_names_the_open_ids_with_their_last_states(self) -> None:
+        words = "completed, processing, pending, missing, without video, unreadable"
+        progress = after(words)
+        message = progress.report("timed_out", STRICT, waited="the timeout of 60 s").message
+        assert "not finished after the timeout of 60 s: 1/6 completed" in message
+        assert (
+            "Not finished: b (processing); c (pending); d (not known to the relay); "
+            "e (completed without a video); f (illegible)."
+        ) in message
+        assert "a (" not in message
+        assert "The last poll failed" not in message
+
+    def test_timed_out_before_the_first_answer_says_that_nothing_was_seen(self) -> None:
+        message = Progress.of("ab").report("timed_out", STRICT).message
+        assert "a (not seen yet); b (not seen yet)" in message
+
+    def test_timed_out_in_trouble_tells_the_trouble(self) -> None:
+        message = after("processing", BUSY).report("timed_out", STRICT).message
+        assert "The last poll failed: the relay is away" in message
+
+    def test_unreachable_tells_the_trouble_and_the_ids(self) -> None:
+        progress = after("processing, completed", *[BUSY] * 20)
+        message = progress.report("unreachable", STRICT).message
+        assert "20 times in a row" in message
+        assert "the relay is away" in message
+        assert "1/2 completed, 1 processing; a" in message
+
+    def test_refused_tells_the_relays_words(self) -> None:
+        message = after("processing", REFUSED).report("refused", STRICT).message
+        assert "the key is wrong" in message
+        assert "in a row" not in message
+
+    @pytest.mark.parametrize("verdict", ["failed", "timed_out", "refused", "unreachable"])
+    def test_of_many_ids_some_are_named_and_the_rest_is_counted(self, verdict: Any) -> None:
+        ids = [f"t{n}" for n in range(1000)]
+        word = "failed" if verdict == "failed" else "processing"
+        progress = Progress.of(ids).after(answer(dict.fromkeys(ids, word)), STRICT).after_error(BUSY)
+        message = progress.report(verdict, STRICT).message
+        assert "t0" in message
+        assert "t999" not in message
+        assert "more" in message
+        assert len(message) < 3000
+
+
+class TestJson:
+    @pytest.mark.parametrize(
+        "polls",
+        [
+            [""],
+            ["completed, failed, processing, missing, without video, unreadable"],
+            ["processing", BUSY, BUSY],
+            ["processing", REFUSED],
+        ],
+    )
+    def test_what_is_known_survives_a_journey_as_json(self, polls: list[Any]) -> None:
+        progress = after(*polls) if polls != [""] else Progress.of("ab")
+        data = json.loads(json.dumps(progress.to_json()))
+        assert "ids" not in data
+        assert Progress.from_json(progress.ids, data) == progress
+        assert Progress.from_json(list(progress.ids), data) == progress
+
+    def test_no_knowledge_is_a_beginning(self) -> None:
+        assert Progress.from_json(["a", "b"], {}) == Progress.of(["a", "b"])
+
+
+class TestPolicy:
+    @pytest.mark.parametrize("name", ["missing_polls", "max_poll_failures"])
+    @pytest.mark.parametrize("value", [0, -1, True, 1.0, "3", None])
+    def test_a_grace_is_a_whole_number_of_at_least_one(self, name: str, value: Any) -> None:
+        with pytest.raises(LumaConfigError, match=name) as caught:
+            WaitPolicy(**{name: value})
+        assert repr(value) in str(caught.value)
+
+    @pytest.mark.parametrize("value", [-1, True, 1.0, "0"])
+    def test_max_failed_is_a_whole_number_of_at_least_zero_or_none(self, value: Any) -> None:
+        with pytest.raises(LumaConfigError, match="max_failed") as caught:
+            WaitPolicy(max_failed=value)
+        assert repr(value) in str(caught.value)
+        assert "None for any number" in str(caught.value)
+
+    def test_by_default_nothing_may_fail(self) -> None:
+        assert (STRICT.max_failed, STRICT.missing_polls, STRICT.max_poll_failures) == (0, 3, 20)
+
+
+def test_a_hundred_thousand_ids_are_no_trouble() -> None:
+    ids = [f"t{n}" for n in range(100_000)]
+    progress = Progress.of(ids)
+    for word in ("missing", "processing", "completed"):
+        told = answer(dict.fromkeys(ids[: len(ids) - 1], word))
+        progress = progress.after(told, STRICT)
+        assert progress.verdict(STRICT, timed_out=False) == ("failed" if word == "completed" else "waiting")
+    assert progress.summary() == "99999/100000 completed, 1 failed"
+    assert Progress.from_json(ids, json.loads(json.dumps(progress.to_json()))) == progress
+    assert "t99999" in progress.report("failed", STRICT).message
+
+
+IDS = "abcd"
+POLLS = st.lists(
+    st.dictionaries(st.sampled_from(IDS + "x"), st.sampled_from(sorted(STATES)))
+    | st.sampled_from([BUSY, REFUSED]),
+    max_size=12,
+)
+POLICIES = st.builds(
+    WaitPolicy,
+    max_failed=st.none() | st.integers(0, 4),
+    missing_polls=st.integers(1, 4),
+    max_poll_failures=st.integers(1, 4),
+)
+ID_LISTS = st.lists(st.sampled_from(IDS), max_size=6)
+
+
+def take_in(progress: Progress, poll: dict[str, str] | LumaError, policy: WaitPolicy) -> Progress:
+    return progress.after_error(poll) if isinstance(poll, LumaError) else progress.after(answer(poll), policy)
+
+
+class Reference:
+    """The rules for one id, written down a second time and as simply as can be."""
+
+    def __init__(self, task_id: str, polls: Iterable[dict[str, str] | LumaError], grace: int) -> None:
+        self.fate = "open"
+        in_a_row, before = 0, ""
+        for poll in polls:
+            if isinstance(poll, LumaError) or self.fate != "open":
+                continue
+            word = poll.get(task_id, "missing")
+            in_a_row = in_a_row + 1 if word == before else 1
+            before = word
+            doubtful = word in ("missing", "without video", "unreadable")
+            if word == "completed":
+                self.fate = "completed"
+            elif word == "failed" or (doubtful and in_a_row >= grace):
+                self.fate = "failed"
+
+
+class TestAnySeriesOfPolls:
+    @given(ids=ID_LISTS, polls=POLLS, policy=POLICIES)
+    def test_each_id_has_the_fate_that_the_rules_give_it(
+        self, ids: list[str], polls: list[Any], policy: WaitPolicy
+    ) -> None:
+        progress = Progress.of(ids)
+        for poll in polls:
+            progress = take_in(progress, poll, policy)
+        fates = {task_id: Reference(task_id, polls, policy.missing_polls).fate for task_id in progress.ids}
+        assert progress.open_ids == [task_id for task_id, fate in fates.items() if fate == "open"]
+        assert progress.completed_ids == [task_id for task_id, fate in fates.items() if fate == "completed"]
+        assert set(progress.failed) == {task_id for task_id, fate in fates.items() if fate == "failed"}
+
+    @given(ids=ID_LISTS, polls=POLLS, policy=POLICIES)
+    def test_what_is_settled_stays_settled(
+        self, ids: list[str], polls: list[Any], policy: WaitPolicy
+    ) -> None:
+        progress = Progress.of(ids)
+        for poll in polls:
+            later = take_in(progress, poll, policy)
+            assert set(progress.completed_ids) <= set(later.completed_ids)
+            assert progress.failed.items() <= later.failed.items()
+            assert set(later.open_ids) <= set(progress.open_ids)
+            progress = later
+
+    @given(ids=ID_LISTS, polls=POLLS, policy=POLICIES)
+    def test_every_id_is_open_completed_or_failed_and_only_one_of_them(
+        self, ids: list[str], polls: list[Any], policy: WaitPolicy
+    ) -> None:
+        progress = Progress.of(ids)
+        for poll in polls:
+            progress = take_in(progress, poll, policy)
+            parts = [*progress.open_ids, *progress.completed_ids, *progress.failed]
+            assert sorted(parts) == sorted(set(ids))
+
+    @given(ids=ID_LISTS, polls=POLLS, policy=POLICIES, timed_out=st.booleans())
+    def test_the_verdict_says_what_is_so(
+        self, ids: list[str], polls: list[Any], policy: WaitPolicy, timed_out: bool
+    ) -> None:
+        progress = Progress.of(ids)
+        for poll in polls:
+            progress = take_in(progress, poll, policy)
+        verdict = progress.verdict(policy, timed_out=timed_out)
+        too_many = policy.max_failed is not None and len(progress.failed) > policy.max_failed
+        in_trouble = 0
+        for poll in polls:
+            in_trouble = in_trouble + 1 if isinstance(poll, LumaError) else 0
+        assert (verdict == "failed") == too_many
+        assert (verdict == "done") == (not too_many and not progress.open_ids)
+        if verdict not in ("failed", "done"):
+            refused = bool(polls) and polls[-1] is REFUSED
+            assert (verdict == "refused") == refused
+            assert (verdict == "timed_out") == (timed_out and not refused)
+            unreachable = in_trouble >= policy.max_poll_failures and not refused and not timed_out
+            assert (verdict == "unreachable") == unreachable
+        assert progress.report(verdict, policy).message
+
+    @given(ids=ID_LISTS, polls=POLLS, policy=POLICIES)
+    def test_a_journey_as_json_between_any_two_polls_changes_nothing(
+        self, ids: list[str], polls: list[Any], policy: WaitPolicy
+    ) -> None:
+        progress = Progress.of(ids)
+        for poll in polls:
+            progress = take_in(progress, poll, policy)
+            again = Progress.from_json(progress.ids, json.loads(json.dumps(progress.to_json())))
+            assert again == progress
+
+    @given(ids=ID_LISTS, polls=POLLS, policy=POLICIES, random=st.randoms())
+    def test_the_order_of_an_answer_does_not_matter(
+        self, ids: list[str], polls: list[Any], policy: WaitPolicy, random: Any
+    ) -> None:
+        progress = shuffled = Progress.of(ids)
+        for poll in polls:
+            progress = take_in(progress, poll, policy)
+            if not isinstance(poll, LumaError):
+                poll = dict(random.sample(list(poll.items()), len(poll)))
+            shuffled = take_in(shuffled, poll, policy)
+        assert shuffled == progress
+
+    @given(ids=ID_LISTS, polls=POLLS, policy=POLICIES, parts=st.integers(1, 3))
+    def test_an_answer_in_parts_is_the_whole_answer(
+        self, ids: list[str], polls: list[Any], policy: WaitPolicy, parts: int
+    ) -> None:
+        whole = in_parts = Progress.of(ids)
+        for poll in polls:
+            whole = take_in(whole, poll, policy)
+            if isinstance(poll, LumaError):
+                in_parts = in_parts.after_error(poll)
+                continue
+            wanted = in_parts.open_ids
+            for part in range(parts):
+                in_parts = in_parts.after(answer(poll), policy, asked=wanted[part::parts])
+        assert (in_parts.states, in_parts.doubts, in_parts.failed) == (
+            whole.states,
+            whole.doubts,
+            whole.failed,
+        )
+
+
+def test_a_reason_of_several_lines_is_told_in_one() -> None:
+    failed = LumaTask(id="a", state=TaskState.FAILED, failure_reason="moderated:\n  line two")
+    assert Progress.of("a").after({"a": failed}, WaitPolicy()).failed == {"a": "moderated: line two"}
