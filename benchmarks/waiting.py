@@ -20,6 +20,8 @@ HttpTrigger per id
 plain loop, our client
     The floor: one asyncio loop without Airflow that asks for all open ids, a hundred a call, four calls at a
     time, by ``LumaClient`` in threads.
+plain loop, requests
+    The same with a bare ``requests`` session and json, as one would write it by hand.
 plain loop, aiohttp
     The same with aiohttp and json: no retries, no error texts, no checks, no threads.
 
@@ -212,6 +214,23 @@ async def plain_client(race: Race) -> None:
         await plain(race, ask)
 
 
+async def plain_requests(race: Race) -> None:
+    import requests
+
+    with requests.Session() as session:
+        session.headers["Authorization"] = f"Bearer {race.api_key}"
+
+        def post(ids: list[str]) -> dict[str, str]:
+            response = session.post(f"{race.base_url}/luma/tasks", json={"ids": ids}, timeout=30)
+            response.raise_for_status()
+            return {task["id"]: task["state"] for task in response.json()}
+
+        async def ask(ids: list[str]) -> dict[str, str]:
+            return await asyncio.to_thread(post, ids)
+
+        await plain(race, ask)
+
+
 async def plain_aiohttp(race: Race) -> None:
     import aiohttp
 
@@ -231,6 +250,7 @@ DESIGNS: dict[str, tuple[str, Callable[[Race], Awaitable[None]]]] = {
     "unshared": ("ours, unshared", unshared),
     "http": ("HttpTrigger per id", http_trigger),
     "plain": ("plain loop, our client", plain_client),
+    "requests": ("plain loop, requests", plain_requests),
     "aiohttp": ("plain loop, aiohttp", plain_aiohttp),
 }
 
@@ -272,7 +292,7 @@ async def measure(design: str, race: Race) -> dict[str, Any]:
 
 def run_design(design: str) -> None:
     """Import, say that it can start, take the order from stdin, and tell the result."""
-    if not design.startswith(("plain", "aiohttp")):
+    if design not in ("plain", "requests", "aiohttp"):
         from airflow.sdk.log import configure_logging
 
         # As in a triggerer, only that nobody reads it.

@@ -193,10 +193,12 @@ class LumaTaskTrigger(BaseTrigger):
             )
             while True:
                 answer = await subscription.answer()
+                known = watch.progress
                 watch.tolerate_poll_failures(poller.max_poll_failures)
                 if answer is not None:
                     watch.take(answer.tasks, asked=answer.asked, error=answer.error)
                 verdict = watch.verdict(timed_out=subscription.timed_out)
                 if verdict != "waiting":
                     return watch.report(verdict, waited=self.waited)
-                subscription.settle(watch.progress.open_ids)
+                if watch.progress is not known:
+                    subscription.settle(watch.progress.open_ids)

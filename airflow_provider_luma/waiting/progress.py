@@ -8,7 +8,6 @@ they cannot come to different ends.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Final, Literal, Self
@@ -142,7 +141,12 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def open_ids(self) -> list[str]:
         """The ids that still have to be asked for."""
-        return [id_ for id_ in self.ids if id_ not in self.failed and not self.is_completed(id_)]
+        states, doubts, failed, completed = self.states, self.doubts, self.failed, TaskState.COMPLETED
+        return [
+            id_
+            for id_ in self.ids
+            if id_ not in failed and (states.get(id_) is not completed or id_ in doubts)
+        ]
 
     @property
     def completed_ids(self) -> list[str]:
@@ -158,19 +162,29 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         error: LumaError | None = None,
     ) -> Progress:
         """
-        Take in one answer.
+        Take in one answer; one without any news gives this very value back.
 
         :param answer: What the relay told; an id that was asked for and is missing here was left out.
         :param policy: What is tolerated.
         :param asked: The ids that were asked for. Default: all that were open.
         :param error: Why the others could not be asked for.
         """
-        states, doubts, failed = dict(self.states), dict(self.doubts), dict(self.failed)
         wanted = self.open_ids
         if asked is not None:
             answered = set(asked)
             wanted = [task_id for task_id in wanted if task_id in answered]
-        for task_id in wanted:
+        news = [
+            task_id
+            for task_id in wanted
+            if (task := answer.get(task_id)) is None
+            or task.problem is not None
+            or task.state is not self.states.get(task_id)
+            or task_id in self.doubts
+        ]
+        if not news and error is None and self.trouble is None:
+            return self
+        states, doubts, failed = dict(self.states), dict(self.doubts), dict(self.failed)
+        for task_id in news:
             task = answer.get(task_id)
             doubt = _doubt(task)
             if task is not None and task.problem is None:
@@ -189,10 +203,6 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                 failed[task_id] = _reason(doubt)
         trouble = None if error is None else self._more_trouble(error)
         return Progress(ids=self.ids, states=states, doubts=doubts, failed=failed, trouble=trouble)
-
-    def after_error(self, error: LumaError) -> Progress:
-        """Take in that a poll failed as a whole."""
-        return msgspec.structs.replace(self, trouble=self._more_trouble(error))
 
     def _more_trouble(self, error: LumaError) -> Trouble:
         polls = self.trouble.polls + 1 if self.trouble is not None else 1
@@ -217,16 +227,18 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             return "unreachable"
         return "waiting"
 
-    def tells_the_same_as(self, other: Progress) -> bool:
-        """Whether nothing has happened to any task between the two: cheaper to find than two summaries."""
-        return self.states == other.states and self.doubts == other.doubts and self.failed == other.failed
-
     def summary(self) -> str:
         """Count the states in a line such as ``37/100 completed, 1 failed, 62 processing``."""
         completed = len(self.ids) - len(self.open_ids) - len(self.failed)
         failed = [f"{len(self.failed)} failed"] if self.failed else []
-        counts = Counter(map(self._standing, self.open_ids))
-        rest = [f"{counts[name]} {name}" for name in _OPEN_STANDINGS if name in counts]
+        states = [self.states.get(id_) for id_ in self.open_ids if id_ not in self.doubts]
+        doubts = [self.doubts[id_].kind for id_ in self.open_ids if id_ in self.doubts] if self.doubts else []
+        counts = [
+            *((states.count(state), _STATE_NAMES[state]) for state in _OPEN_STATES),
+            *((doubts.count(kind), name) for kind, name in _DOUBT_NAMES.items()),
+            (states.count(None), _NOT_SEEN),
+        ]
+        rest = [f"{count} {name}" for count, name in counts if count]
         return ", ".join([f"{completed}/{len(self.ids)} completed", *failed, *rest])
 
     def report(self, verdict: Verdict, policy: WaitPolicy, *, waited: str = "the timeout") -> Report:
@@ -281,11 +293,7 @@ _DOUBT_NAMES: Final[dict[_Doubt, str]] = {
     "unreadable": "illegible",
 }
 _STATE_NAMES: Final = {state: state.value for state in TaskState}
-_OPEN_STANDINGS: Final = (
-    *(state.value for state in TaskState if not state.terminal),
-    *_DOUBT_NAMES.values(),
-    _NOT_SEEN,
-)
+_OPEN_STATES: Final = tuple(state for state in TaskState if not state.terminal)
 
 
 def _doubt(task: LumaTask | None) -> Doubt | None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import groupby
 from math import inf
 from typing import Final, NamedTuple
 
@@ -40,7 +40,7 @@ MAX_SUSPECT_BATCHES: Final = 16
 """About how many further calls a round makes, at most, for ids that made calls fail."""
 
 _MAX_JITTER: Final = 0.5
-_PACE: Final = 0.02
+_PACE: Final = 0.005
 _PROBE_EVERY: Final = 3
 # Quarters cost as many calls as halves of halves, and take half the rounds.
 _LEVELS_PER_FAILURE: Final = 2
@@ -89,14 +89,10 @@ class Waiter:
         if not self.in_step:
             self.due = self.deadline
 
-    def _expect(self, call: Call) -> None:
-        self._calls.add(call)
-        call.waiters[self] = None
-
     def _take(self, call: Call, tasks: Mapping[str, LumaTask], error: LumaError | None) -> Answer | None:
         """Take in the end of one call; return the whole answer with the last one."""
         if error is None:
-            mine = [task_id for task_id in call.ids if task_id in self.ids]
+            mine = [task_id for task_id in call.waiters[self] if task_id in self.ids]
             self._answer.asked.extend(mine)
             self._answer.tasks.update({task_id: tasks[task_id] for task_id in mine if task_id in tasks})
         else:
@@ -115,6 +111,7 @@ class Call:
 
     ``ids`` is what it asks for; ``level`` says how often a full batch was halved to come to its size;
     ``rank`` is its place when calls queue up: how many ids the most modest of its waiters waits for.
+    ``waiters`` are those who wait for its end, each with the ids that the call asks for it.
     """
 
     def __init__(self, ids: list[str], *, level: int, planned_at: float) -> None:
@@ -122,9 +119,14 @@ class Call:
         self.level = level
         self.rank = 0
         self.planned_at = planned_at
-        self.waiters: dict[Waiter, None] = {}
+        self.waiters: dict[Waiter, list[str]] = {}
         # Whether someone has lost interest since it was planned.
         self._stale = False
+
+    def serve(self, waiter: Waiter, ids: Iterable[str]) -> None:
+        """Ask for ids on behalf of a waiter, too."""
+        self.waiters.setdefault(waiter, []).extend(ids)
+        waiter._calls.add(self)
 
 
 class Schedule:
@@ -217,16 +219,18 @@ class Schedule:
             waiter._begin(now)
             for task_id in waiter.ids:
                 if task_id in self._calls:
-                    waiter._expect(self._calls[task_id])
+                    self._calls[task_id].serve(waiter, (task_id,))
                 elif wanted.setdefault(task_id, waiter) is not waiter:
                     sharers.setdefault(task_id, []).append(waiter)
         calls = []
         for ids, level in self._batches(list(wanted)):
             call = Call(ids, level=level, planned_at=now)
             self._calls.update(dict.fromkeys(ids, call))
-            shared = chain.from_iterable(sharers.get(task_id, ()) for task_id in ids)
-            for waiter in dict.fromkeys(chain(map(wanted.__getitem__, ids), shared)):
-                waiter._expect(call)
+            for waiter, mine in groupby(ids, wanted.__getitem__):
+                call.serve(waiter, mine)
+            for task_id in sharers.keys() & ids if sharers else ():
+                for waiter in sharers[task_id]:
+                    call.serve(waiter, (task_id,))
             call.rank = min(len(waiter.ids) for waiter in call.waiters)
             calls.append(call)
         return calls
@@ -274,8 +278,7 @@ class Schedule:
                 [task_id for task_id in call.ids if any(task_id in waiter.ids for waiter in call.waiters)],
             )
             # Else whoever joins in mid-flight would take the call for an answer about them.
-            for task_id in set(planned).difference(call.ids):
-                self._forget(task_id, call)
+            self._forget(set(planned).difference(call.ids), call)
             call._stale = False
         return call.ids
 
@@ -367,17 +370,18 @@ class Schedule:
     def _end(
         self, call: Call, tasks: Mapping[str, LumaTask], error: LumaError | None
     ) -> dict[Waiter, Answer]:
-        for task_id in call.ids:
-            self._forget(task_id, call)
+        self._forget(call.ids, call)
         answers: dict[Waiter, Answer] = {}
         for waiter in call.waiters:
             if (answer := waiter._take(call, tasks, error)) is not None:
                 answers[waiter] = answer
         return answers
 
-    def _forget(self, task_id: str, call: Call) -> None:
-        if self._calls.get(task_id) is call:
-            del self._calls[task_id]
+    def _forget(self, ids: Iterable[str], call: Call) -> None:
+        calls = self._calls
+        for task_id in ids:
+            if calls.get(task_id) is call:
+                del calls[task_id]
 
 
 def spread(calls: Sequence[Call], interval: float, rng: random.Random) -> list[tuple[float, Call]]:

@@ -69,7 +69,7 @@ class Watch:
             self._log.warning("Polling the relay failed: %s", error)
         before = self.progress
         self.progress = before.after(tasks, self.policy, asked=asked, error=error)
-        if self.said and self.progress.tells_the_same_as(before):
+        if self.said and self.progress is before:
             return
         summary = self.progress.summary()
         if summary != self.said:

@@ -37,6 +37,13 @@ def answer(states: dict[str, str]) -> dict[str, LumaTask]:
     return {task_id: task for task_id, task in told.items() if task is not None}
 
 
+def take_in(progress: Progress, poll: dict[str, str] | LumaError, policy: WaitPolicy = STRICT) -> Progress:
+    """Take in an answer, or that a poll failed as a whole."""
+    if isinstance(poll, LumaError):
+        return progress.after({}, policy, asked=(), error=poll)
+    return progress.after(answer(poll), policy)
+
+
 def after(*polls: str | LumaError, policy: WaitPolicy = STRICT) -> Progress:
     """
     What is known after polls, each written as one word per id: "completed, missing".
@@ -46,14 +53,16 @@ def after(*polls: str | LumaError, policy: WaitPolicy = STRICT) -> Progress:
     width = max(len(poll.split(", ")) for poll in polls if isinstance(poll, str))
     progress = Progress.of("abcdefgh"[:width])
     for poll in polls:
-        if isinstance(poll, LumaError):
-            progress = progress.after_error(poll)
-        else:
-            progress = progress.after(answer(dict(zip("abcdefgh", poll.split(", "), strict=False))), policy)
+        words = dict(zip("abcdefgh", poll.split(", "), strict=False)) if isinstance(poll, str) else poll
+        progress = take_in(progress, words, policy)
     return progress
 
 
 class TestBeginning:
+    def test_an_answer_without_news_changes_nothing_at_all(self) -> None:
+        progress = after("processing, completed, failed", policy=WaitPolicy(max_failed=1))
+        assert progress.after(answer({"a": "processing", "b": "failed", "c": "pending"}), STRICT) is progress
+
     def test_every_id_is_open_and_none_was_seen(self) -> None:
         progress = Progress.of(["b", "a"])
         assert progress.open_ids == ["b", "a"]
@@ -307,7 +316,7 @@ class TestReport:
     def test_of_many_ids_some_are_named_and_the_rest_is_counted(self, verdict: Any) -> None:
         ids = [f"t{n}" for n in range(1000)]
         word = "failed" if verdict == "failed" else "processing"
-        progress = Progress.of(ids).after(answer(dict.fromkeys(ids, word)), STRICT).after_error(BUSY)
+        progress = take_in(take_in(Progress.of(ids), dict.fromkeys(ids, word)), BUSY)
         message = progress.report(verdict, STRICT).message
         assert "t0" in message
         assert "t999" not in message
@@ -380,10 +389,6 @@ POLICIES = st.builds(
     max_poll_failures=st.integers(1, 4),
 )
 ID_LISTS = st.lists(st.sampled_from(IDS), max_size=6)
-
-
-def take_in(progress: Progress, poll: dict[str, str] | LumaError, policy: WaitPolicy) -> Progress:
-    return progress.after_error(poll) if isinstance(poll, LumaError) else progress.after(answer(poll), policy)
 
 
 class Reference:
@@ -492,7 +497,7 @@ class TestAnySeriesOfPolls:
         for poll in polls:
             whole = take_in(whole, poll, policy)
             if isinstance(poll, LumaError):
-                in_parts = in_parts.after_error(poll)
+                in_parts = take_in(in_parts, poll, policy)
                 continue
             wanted = in_parts.open_ids
             for part in range(parts):
