@@ -8,7 +8,7 @@ they cannot come to different ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, Literal, Self
 
@@ -158,7 +158,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         answer: Mapping[str, LumaTask],
         policy: WaitPolicy,
         *,
-        asked: Iterable[str] | None = None,
+        asked: Sequence[str] | None = None,
         error: LumaError | None = None,
     ) -> Progress:
         """
@@ -170,7 +170,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         :param error: Why the others could not be asked for.
         """
         wanted = self.open_ids
-        if asked is not None:
+        if asked is not None and asked != wanted:
             answered = set(asked)
             wanted = [task_id for task_id in wanted if task_id in answered]
         news = [

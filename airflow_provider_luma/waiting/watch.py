@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -55,7 +55,7 @@ class Watch:
         self,
         tasks: Mapping[str, LumaTask],
         *,
-        asked: Iterable[str] | None = None,
+        asked: Sequence[str] | None = None,
         error: LumaError | None = None,
     ) -> None:
         """
