@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from typing import Final
 
 _BUFFERS: Final = 4
-_BUFFER_BYTES: Final = 256 * 1024
+_BUFFER_BYTES: Final = 512 * 1024
 
 
 class BackgroundSha256:

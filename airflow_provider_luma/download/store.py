@@ -17,6 +17,8 @@ from airflow_provider_luma.exceptions import LumaStorageError
 
 _BLOCK: Final = 8 * 1024 * 1024
 _PIECE: Final = 1024 * 1024
+# Linux takes larger writes into large pages, and finding those can cost more than the copy.
+_WRITE: Final = 64 * 1024
 
 # Object stores whose files appear when they are closed, whole, or not at all: S3, Google Cloud Storage and
 # Azure Blob Storage. Elsewhere a file is written under a temporary name and renamed.
@@ -157,7 +159,8 @@ class Partial:
         :raises LumaStorageError: when the store doesn't take them.
         """
         with self._store._translated("write", self.name):
-            self._file.write(chunk)
+            for start in range(0, len(chunk), _WRITE):
+                self._file.write(chunk[start : start + _WRITE])
 
     def commit(self) -> None:
         """
