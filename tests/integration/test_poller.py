@@ -111,7 +111,8 @@ class TestSharing:
         assert many["failed"].keys() == set(ids)
         assert connected.count("batch") == 101
         [position] = [n for n, call in enumerate(connected.calls) if few in call.ids]
-        assert position <= MAX_CALLS
+        # It is sent first; on a busy machine some others overtake its thread.
+        assert position < 101 / 4
 
 
 class TestBadInput:
