@@ -45,6 +45,8 @@ def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3FileSystem]
         "extra": {"endpoint_url": endpoint, "region_name": "us-east-1"},
     }
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
+    # Airflow keeps stores by name, also one whose server is gone.
+    monkeypatch.setattr("airflow.sdk.io.store._STORE_CACHE", {})
     s3 = S3FileSystem(key="key", secret="secret", endpoint_url=endpoint, skip_instance_cache=True)
     s3.mkdir(BUCKET)
     yield s3
