@@ -141,12 +141,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def open_ids(self) -> list[str]:
         """The ids that still have to be asked for."""
-        states, doubts, failed, completed = self.states, self.doubts, self.failed, TaskState.COMPLETED
-        return [
-            id_
-            for id_ in self.ids
-            if id_ not in failed and (states.get(id_) is not completed or id_ in doubts)
-        ]
+        return [id_ for id_ in self.ids if id_ not in self.failed and not self.is_completed(id_)]
 
     @property
     def completed_ids(self) -> list[str]:
@@ -231,14 +226,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """Count the states in a line such as ``37/100 completed, 1 failed, 62 processing``."""
         completed = len(self.ids) - len(self.open_ids) - len(self.failed)
         failed = [f"{len(self.failed)} failed"] if self.failed else []
-        states = [self.states.get(id_) for id_ in self.open_ids if id_ not in self.doubts]
-        doubts = [self.doubts[id_].kind for id_ in self.open_ids if id_ in self.doubts] if self.doubts else []
-        counts = [
-            *((states.count(state), _STATE_NAMES[state]) for state in _OPEN_STATES),
-            *((doubts.count(kind), name) for kind, name in _DOUBT_NAMES.items()),
-            (states.count(None), _NOT_SEEN),
-        ]
-        rest = [f"{count} {name}" for count, name in counts if count]
+        standings = list(map(self._standing, self.open_ids))
+        rest = [f"{count} {name}" for name in _OPEN_STANDINGS if (count := standings.count(name))]
         return ", ".join([f"{completed}/{len(self.ids)} completed", *failed, *rest])
 
     def report(self, verdict: Verdict, policy: WaitPolicy, *, waited: str = "the timeout") -> Report:
@@ -293,7 +282,11 @@ _DOUBT_NAMES: Final[dict[_Doubt, str]] = {
     "unreadable": "illegible",
 }
 _STATE_NAMES: Final = {state: state.value for state in TaskState}
-_OPEN_STATES: Final = tuple(state for state in TaskState if not state.terminal)
+_OPEN_STANDINGS: Final = (
+    *(state.value for state in TaskState if not state.terminal),
+    *_DOUBT_NAMES.values(),
+    _NOT_SEEN,
+)
 
 
 def _doubt(task: LumaTask | None) -> Doubt | None:

@@ -228,7 +228,7 @@ class Schedule:
             self._calls.update(dict.fromkeys(ids, call))
             for waiter, mine in groupby(ids, wanted.__getitem__):
                 call.serve(waiter, mine)
-            for task_id in sharers.keys() & ids if sharers else ():
+            for task_id in filter(sharers.__contains__, ids):
                 for waiter in sharers[task_id]:
                     call.serve(waiter, (task_id,))
             call.rank = min(len(waiter.ids) for waiter in call.waiters)
