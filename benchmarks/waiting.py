@@ -118,27 +118,25 @@ async def unshared(race: Race) -> None:
         max_poll_failures = 20
         timed_out = False
 
-        def __init__(self, load_settings: Callable[[], Awaitable[Any]], ids: Any, interval: float) -> None:
+        def __init__(self, load_settings: Callable[[], Awaitable[Any]], ids: Any, take: Any, interval: float):
+            self.poller = self
             self.load_settings = load_settings
             self.ids = list(ids)
+            self.take = take
             self.interval = interval
-            self.client: Any = None
 
-        async def answer(self) -> Answer:
-            if self.client is None:
-                self.client = (await self.load_settings()).client(max_retries=0)
-            await asyncio.sleep(self.interval)
-            return Answer(await asyncio.to_thread(self.client.get_tasks, self.ids), self.ids, None)
-
-        def settle(self, open_ids: Any) -> None:
-            self.ids = list(open_ids)
+        async def end(self) -> None:
+            client = (await self.load_settings()).client(max_retries=0)
+            while self.ids:
+                await asyncio.sleep(self.interval)
+                tasks = await asyncio.to_thread(client.get_tasks, self.ids)
+                self.ids = list(self.take(Answer(tasks, self.ids, None)))
 
     @contextmanager
     def unshared_poll(
-        connection: str, load_settings: Any, ids: Any, *, interval: float, **others: Any
+        connection: str, load_settings: Any, ids: Any, take: Any, *, interval: float, **others: Any
     ) -> Iterator[Any]:
-        alone = Alone(load_settings, ids, interval)
-        yield alone, alone
+        yield Alone(load_settings, ids, take, interval)
 
     luma.shared_poll = unshared_poll  # type: ignore[assignment]
     await ours(race)

@@ -24,6 +24,7 @@ from airflow_provider_luma.task_ids import parse_task_ids
 from airflow_provider_luma.version_compat import airflow_stats
 from airflow_provider_luma.waiting.poller import shared_poll
 from airflow_provider_luma.waiting.progress import Progress, Report, WaitPolicy
+from airflow_provider_luma.waiting.schedule import Answer
 from airflow_provider_luma.waiting.watch import Watch
 
 _END_EVENTS: Final = {"success": TaskSuccessEvent, "failed": TaskFailedEvent, "skipped": TaskSkippedEvent}
@@ -178,27 +179,30 @@ class LumaTaskTrigger(BaseTrigger):
             self.log,
         )
         watch.said = watch.progress.summary()
-        if not watch.progress.open_ids:
-            return watch.report(watch.verdict(timed_out=False), waited=self.waited)
-        with shared_poll(
-            self.luma_conn_id,
-            partial(LumaHook.aget_settings, self.luma_conn_id),
-            watch.progress.open_ids,
-            interval=self.poll_interval,
-            deadline=deadline,
-            meter=_AirflowMeter(self.luma_conn_id),
-        ) as (poller, subscription):
-            self.log.info(
-                "Waiting for Luma tasks together with %d others: %s", poller.waiters - 1, watch.said
-            )
-            while True:
-                answer = await subscription.answer()
-                known = watch.progress
-                watch.tolerate_poll_failures(poller.max_poll_failures)
-                if answer is not None:
-                    watch.take(answer.tasks, asked=answer.asked, error=answer.error)
-                verdict = watch.verdict(timed_out=subscription.timed_out)
-                if verdict != "waiting":
-                    return watch.report(verdict, waited=self.waited)
-                if watch.progress is not known:
-                    subscription.settle(watch.progress.open_ids)
+        verdict = watch.verdict(timed_out=False)
+
+        def take(answer: Answer | None) -> Sequence[str]:
+            nonlocal verdict
+            watch.tolerate_poll_failures(subscription.poller.max_poll_failures)
+            if answer is not None:
+                watch.take(answer.tasks, asked=answer.asked, error=answer.error)
+            verdict = watch.verdict(timed_out=subscription.timed_out)
+            return watch.progress.open_ids if verdict == "waiting" else ()
+
+        if watch.progress.open_ids:
+            with shared_poll(
+                self.luma_conn_id,
+                partial(LumaHook.aget_settings, self.luma_conn_id),
+                watch.progress.open_ids,
+                take,
+                interval=self.poll_interval,
+                deadline=deadline,
+                meter=_AirflowMeter(self.luma_conn_id),
+            ) as subscription:
+                self.log.info(
+                    "Waiting for Luma tasks together with %d others: %s",
+                    subscription.poller.waiters - 1,
+                    watch.said,
+                )
+                await subscription.end()
+        return watch.report(verdict, waited=self.waited)

@@ -15,8 +15,7 @@ import itertools
 import logging
 import random
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from math import inf
@@ -55,21 +54,36 @@ class Meter(Protocol):
         """Record a duration."""
 
 
+Take = Callable[[Answer | None], Collection[str]]
+"""
+Takes in an answer, or ``None`` when the deadline passed and no call is under way.
+
+Gives the ids that are still to be asked for; when there are none, the waiting is over. It runs in the event
+loop, in the context of whoever waits.
+"""
+
+
 class Subscription:
     """
     A waiter's end of the shared poll.
 
+    Answers are taken in by a function and not by a task that waits for them: to wake a task costs more than
+    most answers have to tell.
+
+    :param poller: The poll that is shared.
+    :param waiter: Its place in the schedule.
+    :param take: Takes in the answers.
     :param deadline: When the last answer is due, on the event loop's clock.
     """
 
-    def __init__(self, waiter: Waiter, schedule: Schedule, deadline: float) -> None:
+    def __init__(self, poller: Poller, waiter: Waiter, take: Take, deadline: float) -> None:
+        self.poller = poller
         self._waiter = waiter
-        self._schedule = schedule
+        self._take = take
+        self._context = contextvars.copy_context()
         self._deadline = deadline
-        # A queue with one reader: asyncio's own costs a tenth of all that waiting costs.
-        self._inbox: deque[Answer | Exception | None] = deque()
-        self._arrival: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         # Also one whose deadline passed while no triggerer ran gets the time for a last look.
         last_look = max(deadline, self._loop.time())
         self._timer = self._loop.call_at(last_look + _DEADLINE_SLACK, self._give_up)
@@ -79,30 +93,35 @@ class Subscription:
         """Whether the deadline has passed."""
         return self._loop.time() >= self._deadline
 
-    async def answer(self) -> Answer | None:
+    async def end(self) -> None:
         """
-        Wait for the next answer about the open ids.
+        Wait until the waiting is over.
 
-        :return: The answer, or ``None`` when the deadline passed and no call is under way.
         :raises RuntimeError: when the shared poll broke for a reason that it doesn't know.
         """
-        if not self._inbox:
-            self._arrival = self._loop.create_future()
-            await self._arrival
-        answer = self._inbox.popleft()
-        if isinstance(answer, Exception):
-            raise RuntimeError(f"The shared poll of Luma tasks broke: {answer!r}") from answer
-        return answer
+        await self._ended
 
-    def settle(self, open_ids: Iterable[str]) -> None:
-        """Say which ids are still to be asked for."""
-        self._schedule.settle(self._waiter, open_ids)
+    def deliver(self, answer: Answer | None) -> None:
+        """Hand over an answer, or ``None`` when there is nothing more to wait for."""
+        if self._ended.done():
+            return
+        try:
+            open_ids = self._context.run(self._take, answer)
+        except Exception as error:
+            self._ended.set_exception(error)
+            return
+        # Ids only ever leave.
+        if len(open_ids) != len(self._waiter.ids):
+            self.poller.settle(self._waiter, open_ids)
+        if not open_ids:
+            self._ended.set_result(None)
 
-    def deliver(self, answer: Answer | Exception | None) -> None:
-        """Hand over an answer, or what broke; or ``None`` when there is nothing more to wait for."""
-        self._inbox.append(answer)
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
+    def fail(self, error: Exception) -> None:
+        """Tell that the poll broke."""
+        if not self._ended.done():
+            broken = RuntimeError(f"The shared poll of Luma tasks broke: {error!r}")
+            broken.__cause__ = error
+            self._ended.set_exception(broken)
 
     def close(self) -> None:
         """Stop the clock."""
@@ -162,18 +181,21 @@ class Poller:
         return self._settings.max_poll_failures if self._settings else DEFAULT_MAX_POLL_FAILURES
 
     @contextmanager
-    def subscribe(self, ids: Iterable[str], *, interval: float, deadline: float) -> Iterator[Subscription]:
+    def subscribe(
+        self, ids: Iterable[str], take: Take, *, interval: float, deadline: float
+    ) -> Iterator[Subscription]:
         """
         Wait for ids, in the running event loop.
 
         :param ids: The ids to ask for.
+        :param take: Takes in the answers.
         :param interval: Seconds between two answers; the first comes after one interval.
         :param deadline: When the last answer is due, in seconds since the epoch.
         """
         now = asyncio.get_running_loop().time()
         due = now + deadline - time.time()
         waiter = self._schedule.join(ids, interval=interval, deadline=due, now=now)
-        subscription = self._subscriptions[waiter] = Subscription(waiter, self._schedule, due)
+        subscription = self._subscriptions[waiter] = Subscription(self, waiter, take, due)
         self._start()
         if waiter.due < self._wake_at:
             self._changed.set()
@@ -185,6 +207,10 @@ class Poller:
             self._schedule.leave(waiter)
             if not self._subscriptions:
                 self._stop()
+
+    def settle(self, waiter: Waiter, open_ids: Iterable[str]) -> None:
+        """Say which ids are still to be asked for."""
+        self._schedule.settle(waiter, open_ids)
 
     # The loop and its end
 
@@ -210,7 +236,7 @@ class Poller:
         except Exception as error:
             # Whoever waits has to learn that nobody polls any more.
             for subscription in self._subscriptions.values():
-                subscription.deliver(error)
+                subscription.fail(error)
             self._stop()
 
     def _stop(self) -> None:
@@ -288,7 +314,8 @@ class Poller:
             self._deliver(self._failed(call, error))
         except Exception as error:
             log.exception("Polling Luma tasks broke")
-            self._deliver(dict.fromkeys(call.waiters, error))
+            for waiter in call.waiters:
+                self._subscriptions[waiter].fail(error)
             self._schedule.drop(call)
         else:
             self._deliver(self._schedule.succeed(call, tasks, now=loop.time()))
@@ -300,7 +327,7 @@ class Poller:
             return self._schedule.fail_everyone(error)
         return self._schedule.fail(call, error, now=asyncio.get_running_loop().time())
 
-    def _deliver(self, answers: Mapping[Waiter, Answer | Exception]) -> None:
+    def _deliver(self, answers: Mapping[Waiter, Answer]) -> None:
         for waiter, answer in answers.items():
             self._subscriptions[waiter].deliver(answer)
             # Whoever was being served has a next time again.
@@ -363,17 +390,19 @@ def shared_poll(
     connection: str,
     load_settings: Callable[[], Awaitable[RelaySettings]],
     ids: Iterable[str],
+    take: Take,
     *,
     interval: float,
     deadline: float,
     meter: Meter,
-) -> Iterator[tuple[Poller, Subscription]]:
+) -> Iterator[Subscription]:
     """
     Wait for ids together with everyone else in the running event loop who uses the same connection.
 
     :param connection: Name of the connection, the key of the sharing.
     :param load_settings: Reads the connection.
     :param ids: The ids to ask for.
+    :param take: Takes in the answers.
     :param interval: Seconds between two answers; the first comes after one interval.
     :param deadline: When the last answer is due, in seconds since the epoch.
     :param meter: Where measurements go.
@@ -383,8 +412,8 @@ def shared_poll(
     if poller is None:
         poller = pollers[connection] = Poller(load_settings, meter=meter)
     try:
-        with poller.subscribe(ids, interval=interval, deadline=deadline) as subscription:
-            yield poller, subscription
+        with poller.subscribe(ids, take, interval=interval, deadline=deadline) as subscription:
+            yield subscription
     finally:
         if not poller.waiters and pollers.get(connection) is poller:
             del pollers[connection]

@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from itertools import pairwise
@@ -25,7 +25,13 @@ from airflow_provider_luma.exceptions import (
     LumaUnavailableError,
 )
 from airflow_provider_luma.waiting import poller as poller_module
-from airflow_provider_luma.waiting.poller import MAX_CALLS, MAX_SUSPECT_CALLS, Poller, shared_poll
+from airflow_provider_luma.waiting.poller import (
+    MAX_CALLS,
+    MAX_SUSPECT_CALLS,
+    Poller,
+    Subscription,
+    shared_poll,
+)
 from airflow_provider_luma.waiting.schedule import Answer
 from tests.support.fake_relay import HANG_SECONDS, FakeRelay, FakeSettings, FakeTask
 from tests.support.virtual_time import VirtualLoop, run
@@ -91,19 +97,22 @@ class Stage:
         for task_id in ids:
             self.relay.tasks.setdefault(task_id, TASK)
         heard = self.heard.setdefault(ids[0], [])
+
+        def take(answer: Answer | None) -> list[str]:
+            heard.append((self.loop.time(), answer))
+            return [] if until(answer) else ids
+
         with shared_poll(
             connection,
             self.load_settings,
             ids,
+            take,
             interval=interval,
             deadline=EPOCH + deadline,
             meter=self.meter,
-        ) as (_, subscription):
-            while True:
-                answer = await subscription.answer()
-                heard.append((self.loop.time(), answer))
-                if until(answer):
-                    return answer
+        ) as subscription:
+            await subscription.end()
+        return heard[-1][1]
 
     @asynccontextmanager
     async def waiting(self, *waits: Awaitable[Any]) -> AsyncIterator[list[asyncio.Future[Any]]]:
@@ -215,10 +224,9 @@ class TestSharing:
             stage.relay.tasks["t1"] = TASK
             poller = Poller(stage.load_settings, meter=stage.meter)
             for _ in range(2):
-                with poller.subscribe(["t1"], interval=10, deadline=EPOCH + NEVER) as subscription:
-                    answer = await subscription.answer()
-                    assert answer is not None
-                    assert answer.asked == ["t1"]
+                with hear(poller, "t1") as (heard, subscription):
+                    await subscription.end()
+                    assert [answer and answer.asked for answer in heard] == [["t1"]]
                     await asyncio.sleep(9.99)
 
         play(scenario)
@@ -236,12 +244,32 @@ class TestSharing:
 
             whose.set("the first waiter's")
             poller = Poller(load_settings, meter=stage.meter)
-            with poller.subscribe(["t1"], interval=10, deadline=EPOCH + 5) as subscription:
-                stage.relay.tasks["t1"] = TASK
-                await subscription.answer()
+            stage.relay.tasks["t1"] = TASK
+            with hear(poller, "t1") as (_, subscription):
+                await subscription.end()
 
         play(scenario)
         assert seen == ["nobody's"]
+
+    def test_an_answer_is_taken_in_in_the_context_of_whoever_waits_for_it(self, play: Play) -> None:
+        whose: ContextVar[str] = ContextVar("whose", default="nobody's")
+        seen = []
+
+        async def scenario(stage: Stage) -> None:
+            def look(answer: Answer | None) -> bool:
+                seen.append(whose.get())
+                return True
+
+            async def wait(task_id: str) -> None:
+                whose.set(task_id)
+                await stage.wait(task_id, until=look)
+
+            async with stage.waiting(wait("t1"), wait("t2")) as waits:
+                await asyncio.gather(*waits)
+                assert whose.get() == "nobody's"
+
+        play(scenario)
+        assert sorted(seen) == ["t1", "t2"]
 
     def test_rounds_and_calls_are_measured_and_logged(
         self, play: Play, caplog: pytest.LogCaptureFixture
@@ -336,6 +364,21 @@ class TestIsolation:
 
         play(scenario)
 
+    def test_an_error_in_what_one_makes_of_an_answer_is_its_own(self, play: Play) -> None:
+        async def scenario(stage: Stage) -> None:
+            def break_it(answer: Answer | None) -> bool:
+                raise ZeroDivisionError("a bug")
+
+            async with stage.waiting(stage.wait("t1", until=break_it), stage.wait("t2")) as (one, two):
+                await asyncio.sleep(25)
+                with pytest.raises(ZeroDivisionError, match="a bug"):
+                    one.result()
+                assert not two.done()
+            assert stage.errors("t2") == [None, None]
+            assert [set(call.ids) for call in stage.relay.calls] == [{"t1", "t2"}, {"t2"}]
+
+        play(scenario)
+
     def test_a_bug_in_the_schedule_reaches_everyone_and_the_next_waiter_starts_afresh(
         self, play: Play, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -358,14 +401,13 @@ class TestIsolation:
             stage.settings = KeyError("settings")
             poller = Poller(stage.load_settings, meter=stage.meter)
             stage.relay.tasks |= {"t1": TASK, "t2": TASK}
-            with poller.subscribe(["t1"], interval=10, deadline=EPOCH + NEVER) as broken:
+            with hear(poller, "t1") as (_, broken):
                 with pytest.raises(RuntimeError, match="settings"):
-                    await broken.answer()
+                    await broken.end()
                 stage.settings = stage.relay.settings
-                with poller.subscribe(["t2"], interval=10, deadline=EPOCH + NEVER) as fresh:
-                    answer = await fresh.answer()
-            assert answer is not None
-            assert answer.asked == ["t2"]
+                with hear(poller, "t2") as (heard, fresh):
+                    await fresh.end()
+            assert [answer and answer.asked for answer in heard] == [["t2"]]
 
         play(scenario)
 
@@ -594,6 +636,19 @@ class TestCancellation:
             assert [set(call.ids) for call in stage.relay.calls] == [{"t1", "t2"}, {"t2"}]
 
         play(scenario)
+
+
+@contextmanager
+def hear(poller: Poller, task_id: str) -> Iterator[tuple[list[Answer | None], Subscription]]:
+    """Wait for the first answer."""
+    heard: list[Answer | None] = []
+
+    def take(answer: Answer | None) -> list[str]:
+        heard.append(answer)
+        return []
+
+    with poller.subscribe([task_id], take, interval=10, deadline=EPOCH + NEVER) as subscription:
+        yield heard, subscription
 
 
 def failed(answer: Answer | None) -> bool:
