@@ -290,10 +290,11 @@ class Poller:
         loop = asyncio.get_running_loop()
         begin = loop.time()
         interval = min((waiter.interval for call in calls for waiter in call.waiters), default=0.0)
-        for delay, call in spread(calls, interval, self._rng):
+        for delay, group in spread(calls, interval, self._rng, abreast=MAX_CALLS):
             await asyncio.sleep(begin + delay - loop.time())
-            lane = self._suspect if call.level else self._ordinary
-            lane.put_nowait((call.rank, next(self._numbers), call))
+            for call in group:
+                lane = self._suspect if call.level else self._ordinary
+                lane.put_nowait((call.rank, next(self._numbers), call))
 
     async def _work(self, lane: asyncio.PriorityQueue[tuple[int, int, Call]]) -> None:
         while True:

@@ -141,7 +141,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def open_ids(self) -> list[str]:
         """The ids that still have to be asked for."""
-        return [id_ for id_ in self.ids if id_ not in self.failed and not self.is_completed(id_)]
+        failed, is_completed = self.failed, self.is_completed
+        return [id_ for id_ in self.ids if id_ not in failed and not is_completed(id_)]
 
     @property
     def completed_ids(self) -> list[str]:
@@ -168,17 +169,18 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if asked is not None and asked != wanted:
             answered = set(asked)
             wanted = [task_id for task_id in wanted if task_id in answered]
+        states, doubts, failed = self.states, self.doubts, self.failed
         news = [
             task_id
             for task_id in wanted
             if (task := answer.get(task_id)) is None
+            or task.state is not states.get(task_id)
             or task.problem is not None
-            or task.state is not self.states.get(task_id)
-            or task_id in self.doubts
+            or task_id in doubts
         ]
         if not news and error is None and self.trouble is None:
             return self
-        states, doubts, failed = dict(self.states), dict(self.doubts), dict(self.failed)
+        states, doubts, failed = dict(states), dict(doubts), dict(failed)
         for task_id in news:
             task = answer.get(task_id)
             doubt = _doubt(task)

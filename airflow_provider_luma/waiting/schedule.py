@@ -22,7 +22,7 @@ import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from airflow_provider_luma.client.models import LumaTask
 from airflow_provider_luma.exceptions import (
@@ -32,6 +32,8 @@ from airflow_provider_luma.exceptions import (
     LumaResponseError,
     LumaServerError,
 )
+
+T = TypeVar("T")
 
 MAX_BACKOFF: Final = 120.0
 """Seconds between rounds, at most, while the relay doesn't answer anyone (or the interval, if longer)."""
@@ -384,7 +386,9 @@ class Schedule:
                 del calls[task_id]
 
 
-def spread(calls: Sequence[Call], interval: float, rng: random.Random) -> list[tuple[float, Call]]:
+def spread(
+    calls: Sequence[Call], interval: float, rng: random.Random, *, abreast: int
+) -> list[tuple[float, Sequence[Call]]]:
     """
     Spread the calls of a round, in seconds from its beginning, so that they don't come at once.
 
@@ -393,18 +397,19 @@ def spread(calls: Sequence[Call], interval: float, rng: random.Random) -> list[t
     :param calls: The calls of a round.
     :param interval: The shortest interval of those whom they serve.
     :param rng: Source of the jitter.
+    :param abreast: How many are made at the same time, and so may come at the same time.
     """
-    pace = min(_PACE, interval / 5 / max(1, len(calls)))
-    return [(pace * (index + rng.random()), call) for index, call in enumerate(calls)]
+    pace = min(_PACE, interval / 5 / max(1, len(calls))) * abreast
+    return [(pace * (index + rng.random()), group) for index, group in enumerate(_cut(calls, abreast))]
 
 
 def _jitter(interval: float) -> float:
     return min(interval / 10, _MAX_JITTER)
 
 
-def _cut(ids: Sequence[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(ids), size):
-        yield list(ids[start : start + size])
+def _cut(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])
 
 
 def _an_id_may_cause(error: LumaError) -> bool:

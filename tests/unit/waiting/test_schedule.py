@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from math import inf
+from math import ceil, inf
 from typing import Any
 
 import pytest
@@ -572,20 +572,22 @@ class TestSpread:
         self, count: int, interval: float
     ) -> None:
         calls: list[Any] = list(range(count))
-        delays = spread(calls, interval, seeded())
-        assert [call for _, call in delays] == calls
-        assert delays == sorted(delays)
-        assert delays[0][0] >= 0
-        assert delays[-1][0] <= min(interval / 5, count / 50)
-        assert count == 1 or max(after - before for (before, _), (after, _) in pairwise(delays)) > 0
+        groups = spread(calls, interval, seeded(), abreast=4)
+        delays = [delay for delay, _ in groups]
+        assert [call for _, group in groups for call in group] == calls
+        assert all(len(group) <= 4 for _, group in groups)
+        assert len(groups) == ceil(count / 4)
+        assert delays == sorted(set(delays))
+        assert delays[0] >= 0
+        assert delays[-1] <= min(interval / 5, count / 50) + 0.02
 
     def test_a_place_in_time_depends_on_those_before_alone(self) -> None:
         many: list[Any] = list(range(100))
-        before, after = spread(many, 15, seeded()), spread(many[:50], 15, seeded())
-        assert before[:50] == after
+        before, after = (spread(calls, 15, seeded(), abreast=4) for calls in (many, many[:48]))
+        assert before[:12] == after
 
     def test_no_calls_are_no_trouble(self) -> None:
-        assert spread([], 15, seeded()) == []
+        assert spread([], 15, seeded(), abreast=4) == []
 
 
 def test_a_hundred_thousand_ids_of_one_waiter_delay_nobody() -> None:
