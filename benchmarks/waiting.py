@@ -25,9 +25,9 @@ plain loop, requests
 plain loop, aiohttp
     The same with aiohttp and json: no retries, no error texts, no checks, no threads.
 
-Triggers start within the first interval, fifty at a time, which is how many a triggerer takes over in one of its
-loops (``[triggerer] max_trigger_to_select_per_loop``). Tasks complete evenly between
-the fourth and the ninth interval, in random order. What the first use imports is done before.
+Triggers start within the first interval, fifty at a time: so many a triggerer takes over in one of its loops
+(``[triggerer] max_trigger_to_select_per_loop``). Tasks complete evenly between the fourth and the ninth
+interval, in random order. What the first use imports is done before.
 """
 
 from __future__ import annotations
