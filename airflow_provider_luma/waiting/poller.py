@@ -97,7 +97,8 @@ class Subscription:
         """
         Wait until the waiting is over.
 
-        :raises RuntimeError: when the shared poll broke for a reason that it doesn't know.
+        :raises RuntimeError: when the shared poll broke for a reason that it doesn't know. What taking in an
+            answer raises comes as it is.
         """
         await self._ended
 

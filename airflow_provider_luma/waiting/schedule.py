@@ -399,8 +399,9 @@ def spread(
     :param rng: Source of the jitter.
     :param abreast: How many are made at the same time, and so may come at the same time.
     """
-    pace = min(_PACE, interval / 5 / max(1, len(calls))) * abreast
-    return [(pace * (index + rng.random()), group) for index, group in enumerate(_cut(calls, abreast))]
+    groups = list(_cut(calls, abreast))
+    pace = min(_PACE * abreast, interval / 5 / max(1, len(groups)))
+    return [(pace * (index + rng.random()), group) for index, group in enumerate(groups)]
 
 
 def _jitter(interval: float) -> float:

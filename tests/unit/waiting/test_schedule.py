@@ -566,8 +566,8 @@ class TestFailEveryone:
 
 
 class TestSpread:
-    @pytest.mark.parametrize("count", [1, 2, 100, 1000])
-    @pytest.mark.parametrize("interval", [0.2, 5, 15, 1000])
+    @pytest.mark.parametrize("count", [1, 2, 5, 100, 1000])
+    @pytest.mark.parametrize("interval", [0.02, 0.2, 5, 15, 1000])
     def test_calls_follow_one_another_and_are_done_with_long_before_the_next_round(
         self, count: int, interval: float
     ) -> None:
@@ -579,12 +579,15 @@ class TestSpread:
         assert len(groups) == ceil(count / 4)
         assert delays == sorted(set(delays))
         assert delays[0] >= 0
-        assert delays[-1] <= min(interval / 5, count / 50) + 0.02
+        assert delays[-1] <= min(interval / 5, count / 50)
 
     def test_a_place_in_time_depends_on_those_before_alone(self) -> None:
         many: list[Any] = list(range(100))
-        before, after = (spread(calls, 15, seeded(), abreast=4) for calls in (many, many[:48]))
-        assert before[:12] == after
+        before, after = (
+            [(delay, call) for delay, group in spread(calls, 15, seeded(), abreast=4) for call in group]
+            for calls in (many, many[:50])
+        )
+        assert before[:50] == after
 
     def test_no_calls_are_no_trouble(self) -> None:
         assert spread([], 15, seeded(), abreast=4) == []
