@@ -17,6 +17,22 @@ Artifact = Literal["video", "video_raw", "thumbnail", "last_frame"]
 ARTIFACTS: Final[tuple[str, ...]] = get_args(Artifact)
 
 
+def artifact_urls(task: LumaTask, artifact: str) -> tuple[str, ...]:
+    """
+    Return every URL under which one of a task's files may be found, the preferred one first.
+
+    :param task: The task.
+    :param artifact: One of :data:`ARTIFACTS`.
+    """
+    video, raw = task.video or Media(), task.video_raw or Media()
+    media = getattr(task, artifact) or Media()
+    if artifact == "video":
+        urls = [video.download_url, raw.url, video.url, raw.download_url]
+    else:
+        urls = [media.download_url, media.url]
+    return tuple(dict.fromkeys(url for url in urls if url))
+
+
 class ArtifactRecord(msgspec.Struct, frozen=True):
     """
     One task's files. Sizes are pixels, ``duration`` is seconds, ``created_at`` is ISO 8601 in UTC.

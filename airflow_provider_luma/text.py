@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Make text from outside safe to log, store and print: the only place where that is done.
+
+A relay's texts reach logs, XComs, terminals and browsers. They may carry escape sequences, characters that
+reverse the reading direction, the API key in one of many spellings, or megabytes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MAX_TEXT: Final = 500
+"""Characters of a reason or a message that are kept."""
+
+MAX_PROMPT: Final = 6_000
+"""Characters of a prompt that are kept: more than any API takes."""
+
+# Below this length a key is a placeholder such as "key", which stands in ordinary words too.
+_SHORTEST_MASKED: Final = 8
+_LONGEST_SPELLING: Final = 8
+_BLANKS: Final = re.compile("[\t-\r\x85\u2028\u2029]+")
+# Controls, soft hyphen, marks of direction, invisible operators, tags, and halves of surrogate pairs. The
+# joiners U+200C and U+200D stay: Persian words and emoji need them.
+_UNSAFE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+
+
+class Cleaner:
+    """
+    Clean text from outside: one line, no invisible characters, no key, and not longer than asked.
+
+    :param secret: The API key; each spelling of it becomes ``***``. Empty means that there is none.
+    """
+
+    def __init__(self, secret: str = "") -> None:
+        self._secret = _spellings(secret) if len(secret) >= _SHORTEST_MASKED else None
+        self._margin = _LONGEST_SPELLING * len(secret)
+
+    def __call__(self, text: str, limit: int = MAX_TEXT) -> str:
+        """
+        Clean one text. The work is bounded by *limit*, however long the text is.
+
+        :param text: The text as it came.
+        :param limit: How many characters to keep; a longer text ends with an ellipsis.
+        """
+        head = text[: 4 * limit + self._margin]
+        if not head.isprintable():
+            head = _UNSAFE.sub("", _BLANKS.sub(" ", head))
+        if self._secret is not None:
+            head = self._secret.sub("***", head)
+            if len(text) > 4 * limit + self._margin:
+                # The key may have been cut in two there.
+                head = head[: -self._margin]
+        return head if len(head) <= limit else f"{head[:limit]}…"
+
+
+clean_text: Final = Cleaner()
+"""Cleans where no key is known."""
+
+
+def _spellings(secret: str) -> re.Pattern[str]:
+    """Match a secret as it is, and with any of its characters escaped as in JSON, URLs or HTML."""
+    characters = []
+    for char in secret:
+        code = ord(char)
+        escapes = rf"\\+u{code:04x}|\\+x{code:02x}|%(?:25)?{code:02x}|&\#0*{code};|&\#x0*{code:x};"
+        characters.append(rf"(?:\\*{re.escape(char)}|(?i:{escapes}))")
+    return re.compile("".join(characters))
