@@ -68,5 +68,5 @@ def _spellings(secret: str) -> re.Pattern[str]:
     for char in secret:
         code = ord(char)
         escapes = rf"\\+u{code:04x}|\\+x{code:02x}|%(?:25)?{code:02x}|&\#0*{code};|&\#x0*{code:x};"
-        characters.append(rf"(?:\\*{re.escape(char)}|(?i:{escapes}))")
-    return re.compile("".join(characters))
+        characters.append(rf"(?:\\*{re.escape(char)}|{escapes})")
+    return re.compile("".join(characters), re.IGNORECASE)
