@@ -38,5 +38,7 @@ def _from_stdin() -> list[str]:
     try:
         text = sys.stdin.read().strip()
     except (OSError, ValueError) as error:
-        raise LumaConfigError(f"Standard input can't be read for '-': {error}. Ids are plain text.") from error
+        raise LumaConfigError(
+            f"Standard input can't be read for '-': {error}. Ids are plain text."
+        ) from error
     return parse_task_ids(text, parameter="Standard input") if text.startswith("[") else text.split()

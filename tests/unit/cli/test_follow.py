@@ -20,9 +20,7 @@ def test_an_interrupted_wait_names_the_ids_that_keep_running(mocker: MockerFixtu
     done = LumaTask(id="done-1", state=TaskState.COMPLETED, video=Media(url="https://cdn.test/a.mp4"))
     client = mocker.create_autospec(LumaClient, instance=True)
     client.get_tasks.side_effect = [{"done-1": done}, KeyboardInterrupt]
-    mocker.patch.object(
-        module.time, "sleep", side_effect=[KeyboardInterrupt] if where == "pause" else None
-    )
+    mocker.patch.object(module.time, "sleep", side_effect=[KeyboardInterrupt] if where == "pause" else None)
     watch = Watch(Progress.of(["done-1", "open-2", "open-3"]), WaitPolicy(), logging.getLogger(__name__))
 
     with pytest.raises(LumaInterruptedError, match="2 of 3 videos keep running at the relay: open-2, open-3"):

@@ -21,7 +21,7 @@ WHAT = "the video 'a paper boat' at https://relay.test"
 
 
 @pytest.fixture
-def output(capsys: pytest.CaptureFixture[str]) -> Output:
+def output() -> Output:
     return Output(as_json=False)
 
 
@@ -34,8 +34,9 @@ def answer() -> Iterator[threading.Event]:
 
 
 def test_the_id_is_on_standard_error_and_in_the_log_before_the_result_is_printed(
-    output: Output, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    output = Output(as_json=False)
     with caplog.at_level(logging.INFO):
         assert submit_once(lambda: TASK, output, what=WHAT) == (TASK, False)
 
@@ -92,7 +93,9 @@ def test_a_refusal_stays_one(output: Output) -> None:
     assert caught.value is refusal
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), OverflowError("too large"), SystemExit(3)], ids=repr)
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a bug"), OverflowError("too large"), SystemExit(3)], ids=repr
+)
 def test_an_unexpected_error_is_ambiguous(output: Output, error: BaseException) -> None:
     def send() -> LumaTask:
         raise error
