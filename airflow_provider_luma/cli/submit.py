@@ -86,8 +86,8 @@ def submit_once(send: Callable[[], LumaTask], output: Output, *, what: str) -> S
 
 def _unknown(what: str, at: str, why: str) -> LumaAmbiguousSubmitError:
     return LumaAmbiguousSubmitError(
-        f"It is unknown whether the relay took the request: it may be running and billed. {why} Look into the "
-        f"relay's task list or bill for {what}, sent at {at}, before you send it again."
+        f"It is unknown whether the relay took the request: it may be running and billed. {why} Look into "
+        f"the relay's task list or bill for {what}, sent at {at}, before you send it again."
     )
 
 

@@ -454,16 +454,18 @@ class TestGenerate:
         self, sandbox: LumaSandbox, where: str
     ) -> None:
         """In a process of its own, because the end of Python is where a full output used to fail again."""
-        read, write = os.pipe()
-        os.close(read)
-        stdout = open("/dev/full", "w") if where == "/dev/full" else os.fdopen(write, "w")  # noqa: SIM115
         command = [sys.executable, "-m", "airflow_provider_luma", "generate", PROMPT]
         if where == "closed":
             command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
-        with stdout:
-            finished = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+        read, stdout = os.pipe()
+        os.close(read)
         if where == "/dev/full":
-            os.close(write)
+            os.close(stdout)
+            stdout = os.open(where, os.O_WRONLY)
+        try:
+            finished = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+        finally:
+            os.close(stdout)
 
         (bought,) = sandbox.generations
         assert finished.returncode == Exit.OUTPUT

@@ -22,8 +22,8 @@ def run(arguments: argparse.Namespace, output: Output) -> Exit:
     """Submit, once, and print the id."""
     if output.mute:
         raise LumaConfigError(
-            "Standard output and standard error are both closed, so the video's id would be lost: nothing was "
-            "submitted. Leave one of them open."
+            "Standard output and standard error are both closed, so the video's id would be lost. Nothing "
+            "was submitted; leave one of them open."
         )
     request = _request(arguments)
     with output.alone_on_stdout():
