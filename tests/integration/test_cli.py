@@ -160,7 +160,7 @@ class TestStatus:
         assert code == Exit.OK
         first, second = (next(line for line in out.splitlines() if id_ in line) for id_ in (done, under_way))
         assert ("completed" in first, "640x352" in first, PROMPT in first) == (True, True, True)
-        assert "[red]fox[/red] �[31m" in second
+        assert "[red]fox[/red] [31m" in second
         assert "1/2 completed" in out
         assert sandbox.count("batch") == 1
 

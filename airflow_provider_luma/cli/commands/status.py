@@ -22,6 +22,7 @@ from airflow_provider_luma.client.artifacts import ArtifactRecord
 from airflow_provider_luma.client.luma import LumaClient
 from airflow_provider_luma.client.models import LumaTask, TaskState
 from airflow_provider_luma.exceptions import LumaUnavailableError
+from airflow_provider_luma.text import clean_text
 from airflow_provider_luma.waiting.progress import Progress, WaitPolicy
 from airflow_provider_luma.waiting.watch import Watch
 
@@ -144,17 +145,13 @@ class _View:
                 f"{width:g}x{height:g}" if width and height else "",
                 f"{seconds:.1f}" if seconds else "",
                 plain((record["created_at"] or "")[:16].replace("T", " ")),
-                plain(reason if reason is not None else _cut(prompt)),
+                plain(clean_text(reason) if reason is not None else clean_text(prompt, _PROMPT_WIDTH)),
             )
         done, total = len(self._progress.ids) - len(self._progress.open_ids), len(self._progress.ids)
         footer = Table.grid(padding=(0, 1))
         footer.add_row(ProgressBar(total=total, completed=done, width=40), plain(self._progress.summary()))
         trouble = self._progress.trouble
         return Group(table, Text(), footer, plain(f"The last poll failed: {trouble.text}" if trouble else ""))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _PROMPT_WIDTH else f"{text[:_PROMPT_WIDTH]}…"
 
 
 def _number(value: object) -> float | None:
