@@ -28,6 +28,7 @@ class Exit(IntEnum):
     TASKS_FAILED = 3
     TIMEOUT = 4
     AMBIGUOUS = 5
+    OUTPUT = 6
     INTERRUPTED = 130
 
 
@@ -36,9 +37,10 @@ EXIT_CODES: Final = {
     Exit.ERROR: "the relay, the network or a file store refuses or fails",
     Exit.USAGE: "an option, the connection or a variable is unusable",
     Exit.TASKS_FAILED: "some videos failed, or the relay doesn't know them",
-    Exit.TIMEOUT: "the time is over; the videos go on at the relay",
+    Exit.TIMEOUT: "the time is over; the videos keep running at the relay",
     Exit.AMBIGUOUS: "it is unknown whether a video was bought: don't buy it again before you have looked",
-    Exit.INTERRUPTED: "interrupted by Ctrl-C; the videos go on at the relay",
+    Exit.OUTPUT: "standard output can't be written: closed, full, or its reader is gone",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C; the videos keep running at the relay",
 }
 
 _Number = TypeVar("_Number", int, float)
@@ -170,7 +172,8 @@ COMMANDS: Final = (
         description=(
             "Submit one video and print its id. THIS COSTS MONEY: the relay bills every video it takes.\n"
             "The request is sent exactly once. When it stays unknown whether the relay took it (exit\n"
-            "code 5), look into the relay's task list or bill before you send it again.\n"
+            "code 5, also after Ctrl-C), look into the relay's task list or bill\n"
+            "before you send it again. The id is printed on standard error, too.\n"
             "What isn't given is left to the relay."
         ),
         options=(

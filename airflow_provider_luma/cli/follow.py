@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from airflow_provider_luma.client.luma import LumaClient
 from airflow_provider_luma.client.models import LumaTask
-from airflow_provider_luma.exceptions import LumaError
+from airflow_provider_luma.exceptions import LumaError, LumaInterruptedError, shorten_ids
 from airflow_provider_luma.waiting.progress import Verdict
 from airflow_provider_luma.waiting.watch import Watch
+
+_NAMED: Final = 100
 
 
 def follow(
@@ -30,7 +33,27 @@ def follow(
     :param timeout: Seconds to wait in all.
     :param after_poll: Called with what each poll has told.
     :return: How it ended.
+    :raises LumaInterruptedError: on Ctrl-C, with the ids that keep running.
     """
+    try:
+        return _follow(client, watch, interval=interval, timeout=timeout, after_poll=after_poll)
+    except KeyboardInterrupt:
+        ids = watch.progress.open_ids
+        raise LumaInterruptedError(
+            f"Interrupted. {len(ids)} of {len(watch.progress.ids)} videos keep running at the relay: "
+            f"{shorten_ids(ids, _NAMED)}. Wait for them again at any time; that is free of charge.",
+            task_ids=ids,
+        ) from None
+
+
+def _follow(
+    client: LumaClient,
+    watch: Watch,
+    *,
+    interval: float,
+    timeout: float,
+    after_poll: Callable[[dict[str, LumaTask]], None],
+) -> Verdict:
     deadline = time.monotonic() + timeout
     while True:
         try:

@@ -33,5 +33,12 @@ def read_ids(given: Sequence[str]) -> list[str]:
 
 
 def _from_stdin() -> list[str]:
-    text = sys.stdin.read().strip()
+    if sys.stdin is None:
+        raise LumaConfigError("Standard input is closed, so no ids can be read from it for '-'.")
+    try:
+        text = sys.stdin.read().strip()
+    except (OSError, ValueError) as error:
+        raise LumaConfigError(
+            f"Standard input can't be read for '-': {error}. Ids are plain text."
+        ) from error
     return parse_task_ids(text, parameter="Standard input") if text.startswith("[") else text.split()

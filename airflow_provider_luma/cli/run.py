@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from importlib import import_module
 
 from airflow_provider_luma.cli.definition import Exit
-from airflow_provider_luma.cli.output import Output
+from airflow_provider_luma.cli.output import LumaOutputError, Output
 from airflow_provider_luma.exceptions import (
     LumaAmbiguousSubmitError,
     LumaConfigError,
     LumaError,
+    LumaInterruptedError,
     LumaTimeoutError,
 )
 
@@ -28,17 +27,23 @@ def run(name: str, arguments: argparse.Namespace) -> int:
     """
     output = Output(as_json=getattr(arguments, "json", False))
     try:
+        return _run(name, arguments, output)
+    except LumaOutputError as error:
+        output.say(error, style="red")
+        return Exit.OUTPUT
+
+
+def _run(name: str, arguments: argparse.Namespace, output: Output) -> int:
+    try:
         code: int = import_module(f"airflow_provider_luma.cli.commands.{name}").run(arguments, output)
+    except LumaOutputError:
+        raise
     except LumaError as error:
         output.error(error)
         return _exit_code(error)
     except KeyboardInterrupt:
-        output.say("Interrupted. What was submitted goes on at the relay.")
+        output.error(LumaInterruptedError("Interrupted. What was submitted keeps running at the relay."))
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has read enough; Python must not try again at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.ERROR
     return code
 
 
@@ -50,5 +55,7 @@ def _exit_code(error: LumaError) -> Exit:
             return Exit.AMBIGUOUS
         case LumaTimeoutError():
             return Exit.TIMEOUT
+        case LumaInterruptedError():
+            return Exit.INTERRUPTED
         case _:
             return Exit.ERROR

@@ -105,9 +105,9 @@ def finished_run(airflow: LiveAirflow) -> str:
 def pushed(airflow: LiveAirflow) -> Callable[..., str]:
     """Run a Dag that pushes these XComs and returns a value; the run's id: ``pushed(returns, key=…)``."""
 
-    def pushed(returns: Any = None, **xcoms: Any) -> str:
-        run_id = airflow.trigger("luma_xcoms", conf={"xcoms": xcoms, "returns": returns})
-        assert airflow.wait_for_run("luma_xcoms", run_id) == "success"
+    def pushed(returns: Any = None, *, dag_id: str = "luma_xcoms", **xcoms: Any) -> str:
+        run_id = airflow.trigger(dag_id, conf={"xcoms": xcoms, "returns": returns})
+        assert airflow.wait_for_run(dag_id, run_id) == "success"
         return run_id
 
     return pushed

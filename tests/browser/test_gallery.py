@@ -337,6 +337,28 @@ class TestStates:
         expect(gallery.locator(".card")).to_have_count(120)
         expect(gallery.locator(".card h3").first).to_have_text("number 0")
 
+    def test_a_run_that_is_too_long_to_read_at_once_says_so_and_reads_on(
+        self, viewer: Viewer, pushed: Callable[..., str]
+    ) -> None:
+        """Airflow's own list has one XCom here; its answer says that there are thousands."""
+
+        def answer(route: Route) -> None:
+            answered = route.fetch()
+            route.fulfill(response=answered, json={**answered.json(), "total_entries": total})
+
+        total = 10_000
+        viewer.page.route("**/xcomEntries?*xcom_key=luma_tasks*", answer)
+        run_id = pushed(luma_tasks={"id-1": {"index": 0, "prompt": "first", "submitted_at": None}})
+        gallery = viewer.open_run("luma_xcoms", run_id)
+
+        expect(gallery.get_by_text("read so far are 1 of 10,000 task instances")).to_be_visible()
+        assert viewer.serious_violations(viewer.frame) == []
+        total = 1
+        gallery.get_by_role("button", name="Load more (1 of 10,000 read)").click()
+
+        expect(gallery.get_by_text("read so far")).to_be_hidden()
+        expect(gallery.get_by_role("button", name="Load more")).to_be_hidden()
+
 
 class TestRecentRuns:
     def test_the_navigation_leads_to_them(self, viewer: Viewer, finished_run: str) -> None:

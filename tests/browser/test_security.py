@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from airflow_provider_luma.plugins.gallery_files import FOLDER
 from airflow_provider_luma.plugins.luma import URL_PREFIX, LumaPlugin
 from airflow_provider_luma.sandbox import LumaSandbox
-from tests.browser.viewer import WAIT_MS, Viewer, run_path
+from tests.browser.viewer import WAIT_MS, Viewer, run_path, wait_until_played
 from tests.support.live_airflow import LiveAirflow
 
 expect.set_options(timeout=WAIT_MS)
@@ -133,6 +133,71 @@ class TestHostileText:
         expect(gallery.locator(".reason").filter(has_text=MARKUP).first).to_be_visible()
         expect(gallery.get_by_role("heading", name=MARKUP).first).to_be_visible()
         self._check_harmless(viewer)
+
+    def test_links_into_airflow_are_not_followed(
+        self, viewer: Viewer, pushed: Callable[..., str], airflow: LiveAirflow
+    ) -> None:
+        """A picture from Airflow's own sign-out page would sign the viewer out."""
+        inside = f"{airflow.base_url}/auth/logout"
+        bare = {"id": "inside-1", "video_url": inside, "thumbnail_url": inside, "prompt": "a trap"}
+        mixed = {**bare, "id": "inside-2", "video_url": "https://cdn.test/film.mp4", "last_frame_url": inside}
+        asked: list[str] = []
+        viewer.page.on("request", lambda sent: asked.append(sent.url))
+        viewer.page.route("https://cdn.test/**", lambda route: route.fulfill(status=404))
+        viewer.expected_error = "Failed to load resource"
+        run_id = pushed(returns=[bare, mixed], video_urls=[])
+        gallery = viewer.open_run("luma_xcoms", run_id)
+
+        expect(gallery.get_by_role("heading", name="a trap")).to_have_count(2)
+        expect(gallery.get_by_text("no usable link")).to_be_visible()
+        expect(gallery.get_by_text("This link no longer works")).to_be_visible()
+        assert inside not in gallery.locator("body").inner_html()
+        viewer.open_recent()
+        assert not [url for url in asked if "logout" in url]
+        viewer.page.goto("/")
+        expect(viewer.page.get_by_role("link", name="Dags").first).to_be_visible()
+        viewer.origins.discard("https://cdn.test")
+
+    def test_other_ports_of_airflows_host_are_asked_without_cookies(
+        self, viewer: Viewer, finished_run: str, sandbox: LumaSandbox
+    ) -> None:
+        cookies: list[str] = []
+        viewer.page.on(
+            "request",
+            lambda sent: (
+                cookies.append(sent.all_headers().get("cookie", ""))
+                if sent.url.startswith(sandbox.root_url)
+                else None
+            ),
+        )
+        gallery = viewer.open_run("example_luma_pipeline", finished_run)
+        expect(gallery.locator(".poster img")).to_have_count(3)
+        gallery.locator(".poster").first.click()
+        wait_until_played(gallery.locator("video"), 0)
+
+        assert cookies
+        assert set(cookies) == {""}
+
+    def test_a_foreign_task_that_pushes_keys_of_the_same_names_shows_no_videos(
+        self, viewer: Viewer, pushed: Callable[..., str]
+    ) -> None:
+        run_id = pushed(
+            returns=["someone", "a@b.test", {"id": "someone-else"}],
+            dag_id="foreign_xcoms",
+            failed={"someone": "undeliverable"},
+        )
+        gallery = viewer.open_run("foreign_xcoms", run_id)
+
+        expect(gallery.get_by_role("heading", name="No videos here")).to_be_visible()
+
+    def test_characters_that_turn_the_reading_direction_are_left_out(
+        self, viewer: Viewer, pushed: Callable[..., str]
+    ) -> None:
+        run_id = pushed(failed={"bad-1": "gpj\u202egnp\u009b31m"})
+        gallery = viewer.open_run("luma_xcoms", run_id)
+
+        expect(gallery.locator(".reason")).to_have_text("gpjgnp31m")
+        expect(gallery.locator(".reason")).to_have_attribute("dir", "auto")
 
     @pytest.mark.parametrize("name", ["a+b~c:d.e", "luma-run", "-"])
     def test_a_run_may_have_any_name(self, viewer: Viewer, airflow: LiveAirflow, name: str) -> None:

@@ -10,6 +10,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -66,6 +68,13 @@ def luma(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
         return result
 
     return luma
+
+
+def _interrupt_when(happened: Callable[[], object]) -> None:
+    """Press Ctrl-C once this has happened."""
+    while not happened():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 class TestCheck:
@@ -151,7 +160,7 @@ class TestStatus:
         assert code == Exit.OK
         first, second = (next(line for line in out.splitlines() if id_ in line) for id_ in (done, under_way))
         assert ("completed" in first, "640x352" in first, PROMPT in first) == (True, True, True)
-        assert "[red]fox[/red] �[31m" in second
+        assert "[red]fox[/red] [31m" in second
         assert "1/2 completed" in out
         assert sandbox.count("batch") == 1
 
@@ -226,7 +235,7 @@ class TestStatus:
                 if b"0/1 completed" in painted:
                     sandbox.advance(3600)
 
-        assert process.wait(timeout=30) == Exit.OK
+        assert process.wait(timeout=300) == Exit.OK
         assert b"\x1b[2K" in painted
         assert b"1/1 completed" in painted[painted.rindex(b"\x1b[?25h") :]
 
@@ -334,12 +343,12 @@ class TestWait:
         assert process.stderr is not None
         first_line = process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=300)
 
         assert "0/1 completed" in first_line
         assert process.returncode == Exit.INTERRUPTED
         assert out == ""
-        assert err.endswith("Interrupted. What was submitted goes on at the relay.\n")
+        assert f"Interrupted. 1 of 1 videos keep running at the relay: {task_id}." in err
         assert "Traceback" not in err
 
 
@@ -350,6 +359,7 @@ class TestGenerate:
         (bought,) = sandbox.generations
         assert code == Exit.OK
         assert out == f"{bought.id}\n"
+        assert bought.id in err
         assert "it is billed" in err
         assert sandbox.base_url in err
         assert sandbox.calls[-1].body == {"user_prompt": PROMPT}
@@ -436,7 +446,56 @@ class TestGenerate:
         assert result.code == Exit.AMBIGUOUS
         assert result.json["error"]["type"] == "LumaAmbiguousSubmitError"
         assert "may be running and billed" in result.err
+        assert PROMPT in result.err
         assert len(sandbox.generations) == 1
+
+    @pytest.mark.parametrize("where", ["/dev/full", "closed", "no reader"])
+    def test_a_result_that_cannot_be_printed_is_on_standard_error(
+        self, sandbox: LumaSandbox, where: str
+    ) -> None:
+        """In a process of its own, because the end of Python is where a full output used to fail again."""
+        command = [sys.executable, "-m", "airflow_provider_luma", "generate", PROMPT]
+        if where == "closed":
+            command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+        read, stdout = os.pipe()
+        os.close(read)
+        if where == "/dev/full":
+            os.close(stdout)
+            stdout = os.open(where, os.O_WRONLY)
+        try:
+            finished = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+        finally:
+            os.close(stdout)
+
+        (bought,) = sandbox.generations
+        assert finished.returncode == Exit.OUTPUT
+        assert bought.id in finished.stderr
+        assert "Standard output can't be written" in finished.stderr
+        assert "Traceback" not in finished.stderr
+        assert "Exception ignored" not in finished.stderr
+
+    def test_without_any_open_stream_nothing_is_bought(
+        self, luma: Luma, sandbox: LumaSandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stdout", None)
+        monkeypatch.setattr("sys.stderr", None)
+
+        assert luma("generate", PROMPT).code == Exit.USAGE
+        assert sandbox.generations == []
+
+    def test_ctrl_c_in_mid_submit_says_that_it_may_be_billed(
+        self, luma: Luma, sandbox: LumaSandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_luma.cli.submit._GRACE", 0.01)
+        sandbox.fail_when("submit", faults.hang(), accepted=True)
+        threading.Thread(target=_interrupt_when, args=[lambda: sandbox.count("submit")], daemon=True).start()
+
+        code, out, err = luma("generate", PROMPT)
+
+        assert code == Exit.AMBIGUOUS
+        assert out == ""
+        assert "may be running and billed" in err
+        assert PROMPT in err
 
 
 class TestDownload:
@@ -554,7 +613,7 @@ class TestSandbox:
             )
         finally:
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=30)
+            process.communicate(timeout=300)
 
         assert json.loads(ready["airflow_connection"])["host"] == ready["base_url"]
         assert json.loads(checked.stdout)["base_url"] == ready["base_url"]

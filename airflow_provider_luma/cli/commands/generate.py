@@ -12,24 +12,34 @@ import msgspec
 from airflow_provider_luma.cli.definition import Exit
 from airflow_provider_luma.cli.output import Output
 from airflow_provider_luma.cli.relay import find_relay
+from airflow_provider_luma.cli.submit import submit_once
 from airflow_provider_luma.client.models import GenerationRequest
 from airflow_provider_luma.exceptions import LumaConfigError
-from airflow_provider_luma.submitting.request import read_request
+from airflow_provider_luma.submitting.request import read_request, shorten
 
 
 def run(arguments: argparse.Namespace, output: Output) -> Exit:
     """Submit, once, and print the id."""
+    if output.mute:
+        raise LumaConfigError(
+            "Standard output and standard error are both closed, so the video's id would be lost. Nothing "
+            "was submitted; leave one of them open."
+        )
     request = _request(arguments)
     with output.alone_on_stdout():
         relay = find_relay(arguments.conn_id)
         output.say(f"Submitting one video to {relay.settings.base_url} ({relay.source}): it is billed.")
         with relay.settings.client() as client:
-            task = client.generate(request)
+            task, interrupted = submit_once(
+                lambda: client.generate(request),
+                output,
+                what=f"the video {shorten(request.prompt)!r} at {client.base_url}",
+            )
     if output.as_json:
         output.json({"id": task.id, "state": task.state.value})
     else:
         output.lines([task.id])
-    return Exit.OK
+    return Exit.INTERRUPTED if interrupted else Exit.OK
 
 
 def _request(arguments: argparse.Namespace) -> GenerationRequest:

@@ -11,4 +11,5 @@ from airflow_provider_luma.sandbox.__main__ import main
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Serve until Ctrl-C."""
-    return main(arguments.arguments)
+    with output.guarded_stdout():
+        return main(arguments.arguments)

@@ -22,6 +22,7 @@ from airflow_provider_luma.client.artifacts import ArtifactRecord
 from airflow_provider_luma.client.luma import LumaClient
 from airflow_provider_luma.client.models import LumaTask, TaskState
 from airflow_provider_luma.exceptions import LumaUnavailableError
+from airflow_provider_luma.text import clean_text
 from airflow_provider_luma.waiting.progress import Progress, WaitPolicy
 from airflow_provider_luma.waiting.watch import Watch
 
@@ -33,6 +34,7 @@ _STYLES: Final = {
     _NOT_FOUND: "red",
 }
 _PROMPT_WIDTH: Final = 60
+_MOST: Final = 1e9
 
 
 def run(arguments: argparse.Namespace, output: Output) -> Exit:
@@ -135,24 +137,26 @@ class _View:
         for task_id in self._progress.ids:
             state, record = self._standing(task_id), self._record(task_id)
             reason, prompt = record["reason"], record["prompt"] or ""
-            size = f"{record['width']:g}x{record['height']:g}" if record["width"] and record["height"] else ""
+            width, height = _number(record["width"]), _number(record["height"])
+            seconds = _number(record["duration"])
             table.add_row(
-                task_id,
+                plain(task_id),
                 Text(state, style=_STYLES.get(state, "")),
-                size,
-                f"{record['duration']:.1f}" if record["duration"] else "",
-                (record["created_at"] or "")[:16].replace("T", " "),
-                plain(reason if reason is not None else _cut(prompt)),
+                f"{width:g}x{height:g}" if width and height else "",
+                f"{seconds:.1f}" if seconds else "",
+                plain((record["created_at"] or "")[:16].replace("T", " ")),
+                plain(clean_text(reason) if reason is not None else clean_text(prompt, _PROMPT_WIDTH)),
             )
         done, total = len(self._progress.ids) - len(self._progress.open_ids), len(self._progress.ids)
         footer = Table.grid(padding=(0, 1))
-        footer.add_row(ProgressBar(total=total, completed=done, width=40), self._progress.summary())
+        footer.add_row(ProgressBar(total=total, completed=done, width=40), plain(self._progress.summary()))
         trouble = self._progress.trouble
         return Group(table, Text(), footer, plain(f"The last poll failed: {trouble.text}" if trouble else ""))
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _PROMPT_WIDTH else f"{text[:_PROMPT_WIDTH]}…"
+def _number(value: object) -> float | None:
+    """Return a size or duration that a video can have; anything else is not worth losing the table for."""
+    return float(value) if isinstance(value, int | float) and 0 < value < _MOST else None
 
 
 class _Silence:

@@ -10,6 +10,8 @@ from airflow_provider_luma.cli.follow import follow
 from airflow_provider_luma.cli.ids import read_ids
 from airflow_provider_luma.cli.output import Output, OutputLog
 from airflow_provider_luma.cli.relay import find_relay
+from airflow_provider_luma.exceptions import shorten_ids
+from airflow_provider_luma.text import clean_text
 from airflow_provider_luma.waiting.progress import Progress, Verdict, WaitPolicy
 from airflow_provider_luma.waiting.watch import Watch
 
@@ -35,10 +37,11 @@ def run(arguments: argparse.Namespace, output: Output) -> Exit:
             verdict = follow(client, watch, interval=arguments.interval, timeout=arguments.timeout)
     progress = watch.progress
     for task_id, reason in progress.failed.items():
-        output.say(f"{task_id}: {reason}", style="red")
+        output.say(f"{task_id}: {clean_text(reason)}", style="red")
     if verdict == "timed_out":
         output.say(
-            f"Not finished after {arguments.timeout:g} s. They go on at the relay: wait again for them.",
+            f"Not finished after {arguments.timeout:g} s: {shorten_ids(progress.open_ids, 100)}. They keep "
+            "running at the relay: wait again for them.",
             style="red",
         )
     elif verdict in ("refused", "unreachable"):

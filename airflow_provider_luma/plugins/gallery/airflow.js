@@ -3,8 +3,8 @@
 
 const BASE = new URL("../", document.baseURI);
 const API = new URL("api/v2/", BASE);
+// As many as Airflow gives at a time unless it is configured otherwise.
 const PAGE_SIZE = 100;
-const MOST_PAGES = 50;
 
 // The session's cookie is enough, except before Airflow 3.2, which keeps a token in the browser's storage.
 let authorization = {};
@@ -64,15 +64,22 @@ async function detail(answer) {
   }
 }
 
-/** GET all pages of a collection; field is where the answers hold their items. */
-export async function getAll(path, parameters, field, signal = undefined, mostPages = MOST_PAGES) {
+/**
+ * GET the first items of a collection, at most limit of them; field is where the answers hold them.
+ *
+ * Returns {items, total}; total is how many there are.
+ */
+export async function getSome(path, parameters, field, limit, signal = undefined) {
   const items = [];
-  for (let page = 0; page < mostPages; page += 1) {
-    const answer = await get(path, { ...parameters, limit: PAGE_SIZE, offset: items.length }, signal);
+  let total;
+  do {
+    const page = { limit: Math.min(PAGE_SIZE, limit - items.length), offset: items.length };
+    const answer = await get(path, { ...parameters, ...page }, signal);
     items.push(...answer[field]);
-    if (!answer[field].length || items.length >= answer.total_entries) break;
-  }
-  return items;
+    total = answer.total_entries ?? items.length;
+    if (!answer[field].length) break;
+  } while (items.length < Math.min(limit, total));
+  return { items, total };
 }
 
 /** The value of an XCom. */

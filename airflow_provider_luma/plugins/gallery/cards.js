@@ -3,6 +3,7 @@
 
 import { followOutside, taskAddress } from "./airflow.js";
 import { copyText, icon, make, moment, span } from "./dom.js";
+import { sharesCookies } from "./videos.js";
 
 const STATES = {
   waiting: { label: "Waiting", icon: "clock" },
@@ -16,7 +17,7 @@ const SHORT_PROMPT = 90;
 
 export class Card {
   #scope;
-  #title = make("h3", { class: "prompt" });
+  #title = make("h3", { class: "prompt", dir: "auto" });
   #more = make("button", { type: "button", class: "unfold", click: () => this.#unfold() });
   #media = make("div", { class: "media" });
   #badge = make("p", { class: "badge" });
@@ -140,7 +141,7 @@ export class Card {
     const { state, refused, reason, submittedAt, waitedFor, links } = this.video;
     const notes = [];
     if (state === "failed") {
-      notes.push(make("p", { class: "reason" }, reason ?? "The relay gave no reason"));
+      notes.push(make("p", { class: "reason", dir: "auto" }, reason ?? "The relay gave no reason"));
       if (refused) notes.push(make("p", {}, "The relay didn't take this request and bills nothing for it."));
     } else if (state === "waiting") {
       const since = submittedAt ?? waitedFor?.since;
@@ -191,7 +192,7 @@ export class Card {
         click: () => this.#drawFilm(video, { autoplay: true, poster: thumbnail }),
       },
       make("img", {
-        src: thumbnail,
+        ...source(thumbnail),
         alt: "",
         loading: "lazy",
         decoding: "async",
@@ -206,8 +207,9 @@ export class Card {
 
   #drawFilm(link, { autoplay, poster }) {
     const film = make("video", {
-      src: link,
-      poster,
+      ...source(link),
+      // The browser asks for a poster with cookies, whatever is said of the film.
+      poster: poster && sharesCookies(poster) ? null : poster,
       controls: true,
       playsinline: true,
       loop: true,
@@ -247,6 +249,11 @@ export class Card {
     );
     this.#media.replaceChildren(expired);
   }
+}
+
+/** Where a file is loaded from: without cookies where the browser would send the viewer's. */
+export function source(link) {
+  return { crossorigin: sharesCookies(link) ? "anonymous" : null, src: link };
 }
 
 function placeholder(state) {

@@ -2,6 +2,7 @@
 // The runs that had to do with Luma lately.
 
 import { followOutside, runAddress } from "./airflow.js";
+import { source } from "./cards.js";
 import { icon, make, moment, span } from "./dom.js";
 import { findRecentRuns, loadRun } from "./loading.js";
 import { errorNotice, notice, skeleton } from "./notices.js";
@@ -11,15 +12,22 @@ import { countStates } from "./videos.js";
 
 const RUNS_AT_ONCE = 10;
 const PICTURES = 4;
+const PORTION_OF_A_ROW = 10;
 
 export function showRecent(page, runRoute) {
   const rows = new Map();
+  const dags = new Map();
   let limit = RUNS_AT_ONCE;
   let loaded = false;
 
   const list = make("ul", { class: "runs" });
   const nothing = make("div");
   const trouble = make("p", { class: "trouble", role: "alert", hidden: true });
+  const cutNote = make(
+    "p",
+    { class: "note", hidden: true },
+    "There may be older runs than these: only the latest results in Airflow were looked at.",
+  );
   const more = make(
     "button",
     {
@@ -35,8 +43,8 @@ export function showRecent(page, runRoute) {
   const refresher = new Refresher(load, showError);
 
   async function load(signal) {
-    const found = await findRecentRuns(signal);
-    const shown = found.slice(0, limit);
+    const { runs, cut } = await findRecentRuns(dags, signal);
+    const shown = runs.slice(0, limit);
     for (const { dagId, runId } of shown) {
       const key = JSON.stringify([dagId, runId]);
       if (!rows.has(key)) rows.set(key, new Row(dagId, runId, runRoute));
@@ -45,14 +53,15 @@ export function showRecent(page, runRoute) {
     await Promise.all(wanted.map((row) => row.load(signal)));
     if (signal.aborted) return false;
     if (!loaded) {
-      page.replaceChildren(make("h1", {}, "Luma videos"), trouble, nothing, list, more);
+      page.replaceChildren(make("h1", {}, "Luma videos"), trouble, nothing, list, more, cutNote);
       page.removeAttribute("aria-busy");
     }
     loaded = true;
     trouble.hidden = true;
     list.replaceChildren(...wanted.filter((row) => row.visible).map((row) => row.element));
     nothing.replaceChildren(...(list.children.length ? [] : [emptyNotice()]));
-    more.hidden = found.length <= limit;
+    more.hidden = runs.length <= limit;
+    cutNote.hidden = !cut || !more.hidden;
     const active = wanted.some((row) => row.active);
     page.dataset.active = String(active);
     return active;
@@ -131,6 +140,7 @@ class Row {
         { dagId: this.#dagId, runId: this.#runId, taskId: null, mapIndex: null },
         this.#cache,
         signal,
+        PORTION_OF_A_ROW,
       );
     } catch (error) {
       // Deleted since it was found, or out of the viewer's reach.
@@ -144,13 +154,14 @@ class Row {
     this.#draw(result);
   }
 
-  #draw({ run, videos }) {
+  #draw({ run, videos, left }) {
     const counts = countStates(videos);
     const started = Date.parse(run.start_date ?? run.run_after);
     this.element.dataset.state = run.state;
     this.#state.replaceChildren(icon(RUN_ICONS[run.state] ?? "clock"), RUN_STATES[run.state] ?? run.state);
     this.#when.replaceChildren(moment(started, `${span(Date.now() - started)} ago`));
-    this.#summary.textContent = describe(counts);
+    const read = left && ` (${left.read.toLocaleString()} of ${left.total.toLocaleString()} task instances read)`;
+    this.#summary.textContent = describe(counts) + (read ?? "");
     this.#progress.update(counts);
     const pictures = videos.map((video) => video.links?.thumbnail).filter(Boolean);
     const signature = JSON.stringify(pictures);
@@ -159,7 +170,7 @@ class Row {
     this.#pictures.replaceChildren(
       ...pictures.slice(0, PICTURES).map((link) =>
         make("img", {
-          src: link,
+          ...source(link),
           alt: "",
           loading: "lazy",
           referrerpolicy: "no-referrer",

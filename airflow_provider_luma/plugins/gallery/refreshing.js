@@ -4,6 +4,8 @@
 const INTERVAL = 4000;
 // Passing trouble is waited out, ever more patiently.
 const LONGEST_INTERVAL = 60000;
+// A load that takes long is not begun again before Airflow had some rest from it.
+const REST = 3;
 
 /**
  * load: async (signal) => whether to load again
@@ -30,6 +32,7 @@ export class Refresher {
     this.#abort?.abort();
     const abort = (this.#abort = new AbortController());
     this.#due = false;
+    const started = performance.now();
     let again;
     try {
       again = await this.#load(abort.signal);
@@ -42,7 +45,8 @@ export class Refresher {
       again = !(error.status >= 400 && error.status < 500);
     }
     if (abort.signal.aborted || !again) return;
-    const wait = Math.min(INTERVAL * 2 ** this.#failures, LONGEST_INTERVAL);
+    const rest = Math.max(INTERVAL * 2 ** this.#failures, REST * (performance.now() - started));
+    const wait = Math.min(rest, LONGEST_INTERVAL);
     this.#timer = setTimeout(() => {
       if (document.hidden) this.#due = true;
       else this.now();

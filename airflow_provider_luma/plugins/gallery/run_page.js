@@ -4,7 +4,7 @@
 import { followOutside, outerDocument, runAddress, taskAddress } from "./airflow.js";
 import { Card } from "./cards.js";
 import { icon, make } from "./dom.js";
-import { loadRun } from "./loading.js";
+import { PORTION, loadRun } from "./loading.js";
 import { errorNotice, notice, skeleton } from "./notices.js";
 import { ProgressBar, describe } from "./progress.js";
 import { Refresher } from "./refreshing.js";
@@ -25,6 +25,7 @@ export function showRun(page, scope, runRoute) {
   let videos = [];
   let filter = "all";
   let limit = CARDS_AT_ONCE;
+  let portion = PORTION;
   let loaded = false;
 
   const progress = new ProgressBar("Finished videos");
@@ -37,6 +38,17 @@ export function showRun(page, scope, runRoute) {
     "There are more videos than these: Airflow cuts long lists of ids. All of them appear when the task that " +
       "waits for them has ended.",
   );
+  const leftNote = make("p", { class: "note left", role: "status", hidden: true });
+  const loadMore = make("button", {
+    type: "button",
+    class: "more",
+    hidden: true,
+    click: () => {
+      portion += PORTION;
+      loadMore.disabled = true;
+      refresher.now();
+    },
+  });
   const filters = makeFilters((chosen) => {
     filter = chosen;
     limit = CARDS_AT_ONCE;
@@ -83,16 +95,18 @@ export function showRun(page, scope, runRoute) {
       progress.element,
       trouble,
       cutNote,
+      leftNote,
       filters.element,
     ),
     make("h2", { class: "unseen" }, "Videos"),
     nothing,
     list,
     more,
+    loadMore,
   ];
 
   async function load(signal) {
-    const result = await loadRun(scope, cache, signal);
+    const result = await loadRun(scope, cache, signal, portion);
     if (signal.aborted) return false;
     if (!loaded) page.replaceChildren(...gallery);
     loaded = true;
@@ -104,6 +118,7 @@ export function showRun(page, scope, runRoute) {
   }
 
   function showError(error) {
+    loadMore.disabled = false;
     if (loaded && !(error.status >= 400 && error.status < 500)) {
       trouble.textContent = `${error.message}. What stands here may be old; trying again.`;
       trouble.hidden = false;
@@ -114,13 +129,14 @@ export function showRun(page, scope, runRoute) {
     page.replaceChildren(errorNotice(error, () => refresher.now()));
   }
 
-  function draw({ run, active, cut }) {
+  function draw({ run, active, cut, left }) {
     page.dataset.active = String(active);
     const counts = countStates(videos);
     const words = describe(counts);
     // Said aloud only when it changes.
     if (summary.textContent !== words) summary.textContent = words;
     cutNote.hidden = !cut;
+    drawLeft(left);
     progress.update(counts);
     filters.update(counts);
     const at = new Date().toLocaleTimeString();
@@ -132,6 +148,16 @@ export function showRun(page, scope, runRoute) {
     page.classList.toggle("empty", empty);
     nothing.replaceChildren(...(empty ? [emptyNotice(active)] : []));
     drawCards();
+  }
+
+  function drawLeft(left) {
+    leftNote.hidden = loadMore.hidden = left === null;
+    loadMore.disabled = false;
+    if (left === null) return;
+    const [read, total] = [left.read, left.total].map((count) => count.toLocaleString());
+    const words = `Not all of it is shown: read so far are ${read} of ${total} task instances.`;
+    if (leftNote.textContent !== words) leftNote.textContent = words;
+    loadMore.textContent = `Load more (${read} of ${total} read)`;
   }
 
   function emptyNotice(active) {
@@ -151,17 +177,20 @@ export function showRun(page, scope, runRoute) {
   }
 
   function drawCards() {
-    for (const video of videos) {
-      const card = cards.get(video.key);
-      if (card) card.update(video);
-      else cards.set(video.key, new Card(video, scope));
-    }
     const chosen = videos.filter((video) => filter === "all" || video.state === filter);
-    const wanted = chosen.slice(0, limit).map((video) => cards.get(video.key).element);
+    const wanted = chosen.slice(0, limit).map((video) => cardOf(video).element);
     arrange(list, wanted);
     more.hidden = chosen.length <= limit;
     more.textContent = `Show more (${chosen.length - wanted.length} left)`;
     list.setAttribute("aria-label", `${chosen.length} videos`);
+  }
+
+  /** A card costs the browser some: only those that are shown are made. */
+  function cardOf(video) {
+    const card = cards.get(video.key) ?? new Card(video, scope);
+    cards.set(video.key, card);
+    card.update(video);
+    return card;
   }
 
   page.replaceChildren(

@@ -3,32 +3,54 @@
 //
 // All of it came from a relay and passed through Dags, so nothing is taken for what it should be.
 
+import { cleanText } from "./text.js";
+
 export const FINISHED_RUN = new Set(["success", "failed"]);
 
 const ID = /^[A-Za-z0-9_-]{1,128}$/;
-const LONGEST_TEXT = 5000;
+const LONGEST_LINK = 16000;
+const OUR_TRIGGERS = "airflow_provider_luma.";
 
-/** A link that may be followed or loaded: http or https, else null. */
-export function safeLink(value) {
-  if (typeof value !== "string") return null;
+/**
+ * A link that may be followed or loaded: http or https, else null.
+ *
+ * A link into Airflow is none: the browser would send the viewer's session along, and looking at a picture
+ * could sign them out. home is the address of this page.
+ */
+export function safeLink(value, home = globalThis.location?.href) {
+  if (typeof value !== "string" || value.length > LONGEST_LINK) return null;
+  const url = parse(value);
+  if (url === null || (url.protocol !== "https:" && url.protocol !== "http:")) return null;
+  if (url.username || url.password || url.origin === parse(home)?.origin) return null;
+  return url.href;
+}
+
+/**
+ * Whether a link leads to Airflow's host, on another port: the browser sends cookies to every port of a
+ * host, so such a file is loaded without them.
+ */
+export function sharesCookies(link, home = globalThis.location?.href) {
+  return parse(link)?.hostname === parse(home)?.hostname;
+}
+
+function parse(address) {
   try {
-    const url = new URL(value);
-    return url.protocol === "https:" || url.protocol === "http:" ? url.href : null;
+    return new URL(address);
   } catch {
     return null;
   }
-}
-
-function text(value) {
-  return typeof value === "string" && value.trim() ? value.slice(0, LONGEST_TEXT) : null;
 }
 
 function positive(value) {
   return typeof value === "number" && Number.isFinite(value) && value > 0 ? value : null;
 }
 
+function number(value) {
+  return Number.isFinite(value) ? value : 0;
+}
+
 function time(value) {
-  const parsed = typeof value === "string" ? Date.parse(value) : NaN;
+  const parsed = typeof value === "string" && value.length < 100 ? Date.parse(value) : NaN;
   return Number.isNaN(parsed) ? null : parsed;
 }
 
@@ -51,10 +73,16 @@ export function idsIn(field) {
   return [...field.matchAll(/(["'])([A-Za-z0-9_-]{1,128})\1/g)].map((match) => match[2]);
 }
 
-/** The ids in a trigger's arguments, which come as Python's text and, unlike rendered fields, uncut. */
-export function idsOfTrigger(kwargs) {
-  const list = /(["'])luma_task_ids\1: (\[[^\]]*\])/.exec(typeof kwargs === "string" ? kwargs : "");
-  return list ? idsIn(list[2]) : [];
+/** The ids in our trigger's arguments, which come as Python's text and, unlike rendered fields, uncut. */
+export function idsOfTrigger(trigger) {
+  const { classpath, kwargs } = trigger ?? {};
+  if (typeof kwargs !== "string" || typeof classpath !== "string" || !classpath.startsWith(OUR_TRIGGERS)) return [];
+  const name = /["']luma_task_ids["']: \[/.exec(kwargs);
+  if (name === null) return [];
+  // The first bracket after it: ids hold none. A pattern up to it would be tried from each of many names.
+  const start = name.index + name[0].length;
+  const end = kwargs.indexOf("]", start);
+  return end < 0 ? [] : idsIn(kwargs.slice(start, end));
 }
 
 /** Whether Airflow has cut a rendered field, so that ids are missing. */
@@ -69,9 +97,9 @@ export function taskKey({ taskId, mapIndex }) {
 /**
  * Tell what is known of each video.
  *
- * entries: the XComs {taskId, mapIndex, key, at, value} of the keys luma_tasks, refused, failed, and of
- *   return_value where one of failed and video_urls stands beside it
- * waits: the task instances {taskId, mapIndex, state, since, open, ids} that were given ids; open ones
+ * entries: the XComs {taskId, mapIndex, key, at, value} that tasks of this provider's operators pushed, of the
+ *   keys luma_tasks, refused, failed, and of return_value where one of failed and video_urls stands beside it
+ * waits: the task instances of such tasks {taskId, mapIndex, state, since, open, ids} that were given ids; open ones
  *   are not at their end
  * ended: whether the run is over, so that what is open stays so
  *
@@ -81,7 +109,7 @@ export function collectVideos({ entries, waits, ended }) {
   const videos = new Map();
 
   function video(id, source) {
-    if (typeof id !== "string" || !id || id.length > 128) return null;
+    if (typeof id !== "string" || !ID.test(id)) return null;
     let known = videos.get(id);
     if (!known) {
       known = newVideo(id, id);
@@ -94,23 +122,23 @@ export function collectVideos({ entries, waits, ended }) {
   for (const entry of ofKey(entries, "luma_tasks")) {
     if (!isObject(entry.value)) continue;
     const submits = Object.entries(entry.value).filter(([, told]) => isObject(told));
-    for (const [id, told] of submits.sort(([, a], [, b]) => (a.index ?? 0) - (b.index ?? 0))) {
+    for (const [id, told] of submits.sort(([, a], [, b]) => number(a.index) - number(b.index))) {
       const known = video(id, entry);
       if (!known) continue;
-      known.prompt ??= text(told.prompt);
+      known.prompt ??= cleanText(told.prompt);
       known.submittedAt ??= time(told.submitted_at);
       known.processing ||= told.state === "processing";
     }
   }
   for (const entry of ofKey(entries, "refused")) {
-    for (const told of items(entry.value).filter(isObject)) {
-      const key = `refused ${taskKey(entry)} ${told.index}`;
+    for (const [position, told] of items(entry.value).filter(isObject).entries()) {
+      const key = `refused ${taskKey(entry)} ${position}`;
       videos.set(key, {
         ...newVideo(key, null),
         state: "failed",
         refused: true,
-        prompt: text(told.prompt),
-        reason: text(told.reason),
+        prompt: cleanText(told.prompt),
+        reason: cleanText(told.reason),
         tasks: new Set([taskKey(entry)]),
       });
     }
@@ -133,7 +161,7 @@ export function collectVideos({ entries, waits, ended }) {
       const known = video(id, entry);
       if (!known || known.links) continue;
       known.state = "failed";
-      known.reason = text(reason);
+      known.reason = cleanText(reason);
     }
   }
   for (const known of videos.values()) {
@@ -184,11 +212,11 @@ function addRecord(known, record, entry) {
     thumbnail: safeLink(record.thumbnail_url),
     lastFrame: safeLink(record.last_frame_url),
   };
-  known.prompt = text(record.prompt) ?? known.prompt;
+  known.prompt = cleanText(record.prompt) ?? known.prompt;
   known.width = positive(record.width);
   known.height = positive(record.height);
   known.duration = positive(record.duration);
-  known.aspectRatio = text(record.aspect_ratio);
+  known.aspectRatio = cleanText(record.aspect_ratio);
   known.createdAt = time(record.created_at);
 }
 

@@ -3,16 +3,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from airflow.sdk import DAG, task
 
-with DAG("luma_xcoms", schedule=None, params={"xcoms": {}, "returns": None}, tags=["luma"]):
+from airflow_provider_luma.operators.generate import LumaGenerateVideoOperator
 
-    @task
-    def push(params: dict[str, Any], ti: Any) -> Any:
-        for key, value in params["xcoms"].items():
-            ti.xcom_push(key=key, value=value)
-        return params["returns"]
+PARAMS = {"xcoms": {}, "returns": None}
+
+
+def push_xcoms(context: Mapping[str, Any]) -> Any:
+    for key, value in context["params"]["xcoms"].items():
+        context["ti"].xcom_push(key=key, value=value)
+    return context["params"]["returns"]
+
+
+class PushXComs(LumaGenerateVideoOperator):
+    """One of the provider's operators, as far as the gallery can see."""
+
+    def execute(self, context: Any) -> Any:
+        return push_xcoms(context)
+
+
+with DAG("luma_xcoms", schedule=None, params=PARAMS, tags=["luma"]):
+    PushXComs(task_id="push", prompt="not sent")
+
+
+with DAG("foreign_xcoms", schedule=None, params=PARAMS, tags=["luma"]):
+
+    @task(task_id="push")
+    def push(**context: Any) -> Any:
+        return push_xcoms(context)
 
     push()

@@ -5,15 +5,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG
 
-with DAG("luma_secret", schedule=None, tags=["luma"]):
+from airflow_provider_luma.operators.generate import LumaGenerateVideoOperator
 
-    @task
-    def push(ti: Any) -> None:
-        ti.xcom_push(
+
+class PushSecret(LumaGenerateVideoOperator):
+    """One of the provider's operators, as far as the gallery can see."""
+
+    def execute(self, context: Any) -> None:
+        context["ti"].xcom_push(
             key="luma_tasks",
             value={"secret-id": {"index": 0, "prompt": "the secret prompt", "submitted_at": None}},
         )
 
-    push()
+
+with DAG("luma_secret", schedule=None, tags=["luma"]):
+    PushSecret(task_id="push", prompt="not sent")

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 
@@ -30,3 +31,11 @@ class TestReadIds:
         with pytest.raises(LumaConfigError, match="not a Luma task id") as caught:
             read_ids(["a", wrong])
         assert repr(wrong) in str(caught.value)
+
+
+@pytest.mark.parametrize("stdin", [None, io.TextIOWrapper(io.BytesIO(b"\xff\xfe\xff"), encoding="utf-8")])
+def test_a_standard_input_that_cannot_be_read_is_named(stdin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", stdin)
+
+    with pytest.raises(LumaConfigError, match="Standard input"):
+        read_ids(["-"])
