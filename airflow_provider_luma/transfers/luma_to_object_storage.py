@@ -211,11 +211,15 @@ class LumaToObjectStorageOperator(BaseOperator):
             self.log.info("%s was there already: %.1f MiB, whole", record.path, record.bytes / _MIB)
 
     def _failed(self, failures: Sequence[FileFailure], kept: int) -> LumaDownloadError:
+        from airflow_provider_luma.download.batch import counted
+
         named = " ".join(str(failure.error) for failure in failures[:_NAMED_FAILURES])
         more = f" And {len(failures) - _NAMED_FAILURES} more." if len(failures) > _NAMED_FAILURES else ""
+        others = {0: "", 1: f" The other one is in {self.destination}, and a retry doesn't fetch it again."}
+        several = f" The others are in {self.destination}, and a retry doesn't fetch them again."
         return LumaDownloadError(
-            f"{len(failures)} of {len(failures) + kept} files could not be kept. {named}{more} The others "
-            f"are in {self.destination}, and a retry doesn't fetch them again.",
+            f"{counted(len(failures), len(failures) + kept)} could not be kept. {named}{more}"
+            f"{others.get(kept, several)}",
             retryable=any(failure.error.retryable for failure in failures),
             task_ids=list(dict.fromkeys(failure.id for failure in failures)),
         )

@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_luma.download.formats import (
+    AVIF,
+    GIF,
     HEAD_BYTES,
+    HEIC,
     JPEG,
     MOV,
     MP4,
@@ -64,6 +67,13 @@ class TestRecognising:
             (b"\x1a\x45\xdf\xa3" + b"\x42\x82\x84webm" + b"\0" * 20, WEBM),
             (png(), PNG),
             (webp(), WEBP),
+            (ftyp(b"avif", b"mif1", b"isom"), AVIF),
+            (ftyp(b"avis", b"msf1", b"iso8"), AVIF),
+            (ftyp(b"mif1", b"avif", b"miaf"), AVIF),
+            (ftyp(b"heic", b"mif1", b"isom"), HEIC),
+            (ftyp(b"mif1", b"heix"), HEIC),
+            (b"GIF89a" + b"\0" * 20, GIF),
+            (b"GIF87a" + b"\0" * 20, GIF),
         ],
     )
     def test_a_format_is_told_by_its_beginning(self, head: bytes, format_: Format) -> None:
@@ -80,10 +90,8 @@ class TestRecognising:
             b"\0\0\0\x18moovisom",
             b"\xff\xff\xff\xffftypisom\0\0\0\0isom",
             b"\0\0\0\0ftypisom",
-            ftyp(b"avif", b"mif1", b"isom"),
-            ftyp(b"heic", b"mif1", b"isom"),
             ftyp(b"crx ", b"crx "),
-            b"GIF89a" + b"\0" * 20,
+            b"GIF: what is it?" + b"\0" * 20,
             b"PK\x03\x04" + b"\0" * 40,
             b"\x1f\x8b\x08" + b"\0" * 40,
             b"\x89PNX\r\n\x1a\n",
