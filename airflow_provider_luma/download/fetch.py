@@ -310,9 +310,9 @@ def _check_status(url: str, response: HTTPResponse) -> None:
     answer = f"{shown(url)} answers HTTP {status}"
     if status == 401 or "WWW-Authenticate" in response.headers:
         raise _RefusedError(
-            f"{answer} although the link is fresh from the relay: its host wants credentials. The API key goes "
-            "to the relay's API alone and is never sent for a file, so ask the relay's operator for links that "
-            "work without a key.",
+            f"{answer} although the link is fresh from the relay: its host wants credentials. The API key "
+            "goes to the relay's API alone and is never sent for a file, so ask the relay's operator for "
+            "links that work without a key.",
             retryable=True,
         )
     if 400 <= status < 500:

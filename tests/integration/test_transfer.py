@@ -234,7 +234,7 @@ class TestRetries:
         run = keep([task_id], on_existing="fail", retries=2)
 
         assert (run.state, run.task("keep").try_number) == ("failed", 1)
-        assert "1 of 1 files are there already" in log_text()
+        assert "1 of 1 file is there already" in log_text()
 
 
 class TestOutlets:
