@@ -68,7 +68,9 @@ def shown(url: str) -> str:
     parts = _parse(url)
     if parts is None:
         return "an illegible link"
-    return clean_text(parts._replace(auth=None, query=None, fragment=None).url, _MAX_SHOWN - 1)
+    plain = clean_text(parts._replace(auth=None, query=None, fragment=None).url, _MAX_SHOWN - 1)
+    # Links of other schemes are not normalised: their hosts can hold letters that look like others.
+    return plain if parts.scheme in _PORTS else plain.encode("ascii", "replace").decode()
 
 
 def same_place(one: str, other: str) -> bool:

@@ -303,7 +303,7 @@ class Downloader:
                     content_type=found.format.content_type,
                     seconds=0.0,
                 )
-        log.warning("%s is not whole, or is another file: it is fetched anew.", path)
+        log.warning("%s is not whole, or is another file: it is fetched again.", path)
         return None
 
     def _pieces(self, name: str) -> Iterator[bytes]:

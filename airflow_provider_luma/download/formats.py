@@ -207,7 +207,7 @@ class _Boxes:
         """Whether the last box has come to its end, and none must follow."""
         if self._broken or self._skip or self._header:
             return False
-        # A film in fragments may go on after any of them; only their index is certainly the last box.
+        # A film in fragments may continue after any of them; only their index is certainly the last box.
         return b"moof" not in self.seen or self._last == b"mfra"
 
     def feed(self, chunk: bytes | memoryview) -> None:

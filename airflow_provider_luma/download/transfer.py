@@ -167,7 +167,7 @@ class Transfer:
 
     def _expects(self, url: str, response: HTTPResponse) -> bool:
         """
-        Make sure that the body begins where the bytes so far end, or else begin anew.
+        Make sure that the body begins where the bytes so far end, or else start over.
 
         :return: False when there is nothing to come, because the file has ended there.
         """

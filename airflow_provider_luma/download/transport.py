@@ -206,10 +206,10 @@ class Transport:
         self._connections.clear()
 
     def _send(self, link: Link, headers: Mapping[str, str]) -> HTTPResponse:
+        proxy = self._route.proxy(link) if link.scheme == "http" else None
         connection = self._current = self._connection(link)
         self._socket = connection.sock
         try:
-            proxy = self._route.proxy(link) if link.scheme == "http" else None
             connection.request(
                 "GET",
                 link.url if proxy else link.target,
@@ -217,6 +217,11 @@ class Transport:
             )
             self._response = connection.getresponse()
             return self._response
+        except ValueError as error:
+            # http.client reads the host's status line and headers here, and leaves some of their oddities to
+            # int() and to codecs, which must not cost more than this file.
+            connection.close()
+            raise HTTPException("an illegible answer") from error
         except BaseException:
             connection.close()
             raise
