@@ -93,6 +93,8 @@ class Transfer:
         self._progress_due = time.monotonic() + _PROGRESS_SECONDS
         self._partial: Partial | None = None
         self._url = ""
+        # The size that was last announced for a version of the file; it outlives starting over.
+        self._announced: tuple[str | None, int] | None = None
         self._start_over()
 
     def _start_over(self) -> None:
@@ -116,8 +118,9 @@ class Transfer:
         for the same bytes there, with a strong ETag, all starts over.
         """
         vouched = self._validator is not None and _STRONG_ETAG.fullmatch(self._validator)
-        if self.received and url != self._url and not (vouched and same_place(url, self._url)):
+        if url != self._url and not (vouched and same_place(url, self._url)):
             self._start_over()
+            self._announced = None
         self._url = url
 
     def request_headers(self) -> dict[str, str]:
@@ -185,6 +188,8 @@ class Transfer:
             self._validator = self._validator or _validator(response)
         if self._total is not None and self._total > self._max_bytes:
             raise self._too_large(url, f"{self._total} bytes")
+        if self._total is not None and (self._announced is None or self._announced[0] != self._validator):
+            self._announced = self._validator, self._total
         return response.status != 416
 
     def _continues(self, response: HTTPResponse, part: ContentRange) -> bool:
@@ -212,6 +217,10 @@ class Transfer:
         framed = response.status == 200 and response.chunked
         if not (self._total is not None or framed or self._completeness.proven):
             raise BrokenTransferError(f"the connection ended in mid-file, after {self.standing}")
+        version, size = self._announced or (None, self.received)
+        self._announced = self._validator, self.received
+        if version == self._validator and size != self.received:
+            raise BrokenTransferError(f"it has {self.received} bytes, but was announced with {size} before")
         if self._completeness.hollow:
             raise LumaDownloadError(
                 f"{shown(url)} sent {self._format.name} without a single picture in place of a video. "

@@ -177,6 +177,27 @@ class TestTotals:
 
         assert body == FILM
 
+    @pytest.mark.parametrize("header", [ETAG, "X: none"])
+    @pytest.mark.parametrize("way", ["length", "chunks"])
+    def test_a_file_that_comes_shorter_than_it_was_announced_is_whole_only_if_it_does_so_again(
+        self, lab: Lab, header: str, way: str
+    ) -> None:
+        short = film("one", 600_000)
+        answer = reply(short, header) if way == "length" else chunked(short, header)
+
+        body = self.take(lab, reply(FILM[:300_000], header, length=SIZE), answer, answer)
+
+        assert body == short
+        assert len(lab.net.seen) == 3
+
+    def test_a_new_version_of_a_file_may_have_another_size(self, lab: Lab) -> None:
+        short = film("one", 600_000)
+
+        broken = reply(FILM[:300_000], ETAG, length=SIZE)
+        for number, whole in enumerate([reply(short, 'ETag: "two"'), chunked(short, 'ETag: "three"')], 1):
+            assert self.take(lab, broken, whole, on_existing="replace") == short
+            assert len(lab.net.seen) == 2 * number
+
     def test_parts_of_a_file_of_unknown_size_are_whole_when_the_host_says_that_there_is_no_more(
         self, lab: Lab
     ) -> None:
