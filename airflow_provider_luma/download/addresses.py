@@ -4,18 +4,23 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
 
-from urllib3.exceptions import LocationParseError
-from urllib3.util import parse_url
+from urllib3.util import Url, parse_url
 
 from airflow_provider_luma.exceptions import LumaUnsafeLinkError
+from airflow_provider_luma.text import clean_text
 
 _PORTS: Final = {"http": 80, "https": 443}
 _HOW_TO_ALLOW: Final = "If that is meant to be, name the host in the connection's allowed_artifact_hosts"
+_MAX_SHOWN: Final = 300
+_MAX_URL: Final = 16 * 1024
+# What DNS and TLS can take: labels of 1 to 63 characters. They raise UnicodeError for others.
+_HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -60,11 +65,36 @@ class Link(NamedTuple):
 
 def shown(url: str) -> str:
     """Return a link for logs and errors: without its query, which may sign it, and without credentials."""
-    try:
-        parts = parse_url(url)
-    except LocationParseError:
+    parts = _parse(url)
+    if parts is None:
         return "an illegible link"
-    return parts._replace(auth=None, query=None, fragment=None).url[:300]
+    plain = clean_text(parts._replace(auth=None, query=None, fragment=None).url, _MAX_SHOWN - 1)
+    # Links of other schemes are not normalised: their hosts can hold letters that look like others.
+    return plain if parts.scheme in _PORTS else plain.encode("ascii", "replace").decode()
+
+
+def same_place(one: str, other: str) -> bool:
+    """Whether two links differ in nothing but their queries, which sign them."""
+    first, second = _parse(one), _parse(other)
+    return first is not None and second is not None and first[:5] == second[:5]
+
+
+def is_host(host: str) -> bool:
+    """Whether a name can be looked up and connected to: an IP address, or what DNS takes for a name."""
+    if host.startswith("["):
+        return True
+    return _HOST_NAME.fullmatch(host.rstrip(".").lower()) is not None
+
+
+def _parse(url: str) -> Url | None:
+    """Take a URL apart, or return None for anything that isn't one; no text makes it raise."""
+    if len(url) > _MAX_URL:
+        return None
+    try:
+        return parse_url(url)
+    except ValueError:
+        # LocationParseError and UnicodeError are such.
+        return None
 
 
 def is_public(address: IpAddress) -> bool:
@@ -111,10 +141,9 @@ class HostPolicy:
 
         :raises LumaUnsafeLinkError: when it may not.
         """
-        try:
-            parts = parse_url(url)
-        except LocationParseError:
-            raise LumaUnsafeLinkError("The relay or a redirect gave a link that can't be read.") from None
+        parts = _parse(url)
+        if parts is None:
+            raise LumaUnsafeLinkError("The relay or a redirect gave a link that can't be read.")
         if parts.scheme not in _PORTS:
             raise LumaUnsafeLinkError(f"{shown(url)} is not followed: artifacts come by https.")
         if parts.scheme == "http" and self._own[0] != "http":
@@ -126,6 +155,8 @@ class HostPolicy:
             raise LumaUnsafeLinkError(
                 f"{shown(url)} is not followed: it names no plain host or holds credentials."
             )
+        if not is_host(parts.host):
+            raise LumaUnsafeLinkError(f"{shown(url)} is not followed: its host is no name that DNS takes.")
         port = parts.port if parts.port is not None else _PORTS[parts.scheme]
         return Link(parts.scheme, _plain(parts.host), port, parts.request_uri)
 

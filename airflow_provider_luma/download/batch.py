@@ -17,7 +17,7 @@ from airflow_provider_luma.client.artifacts import Artifact
 from airflow_provider_luma.client.luma import LumaClient
 from airflow_provider_luma.download.fetch import Fetcher
 from airflow_provider_luma.download.formats import FORMATS, Format, Kind, inspect
-from airflow_provider_luma.download.links import LinkSource, artifact_link
+from airflow_provider_luma.download.links import LinkSource, artifact_links
 from airflow_provider_luma.download.options import DownloadOptions
 from airflow_provider_luma.download.store import Partial, Store
 from airflow_provider_luma.download.transport import Route
@@ -63,6 +63,11 @@ class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     content_type: str
     seconds: float
+
+
+def counted(some: int, of: int) -> str:
+    """Say how many of all files are meant."""
+    return f"{some} of {of} {'file' if of == 1 else 'files'}"
 
 
 class FileFailure(NamedTuple):
@@ -127,9 +132,10 @@ class Downloader:
                 there = pool.map(lambda file: self._find(*file), unknown)
                 found = [self._store.path(name_and_size[0]) for name_and_size in there if name_and_size]
             if found:
+                verb, them = ("is", "it") if len(found) == 1 else ("are", "them")
                 raise LumaFileExistsError(
-                    f"{len(found)} of {len(files)} files are there already: {shorten_ids(found)}. Remove "
-                    "them, or choose another destination or on_existing='skip' or 'replace'."
+                    f"{counted(len(found), len(files))} {verb} there already: {shorten_ids(found)}. Remove "
+                    f"{them}, or choose another destination or on_existing='skip' or 'replace'."
                 )
         self._checked = True
 
@@ -225,11 +231,11 @@ class Downloader:
                 for artifact in self._artifacts:
                     known = self._known.get((task_id, artifact))
                     try:
-                        link = None if known else artifact_link(tasks.get(task_id), task_id, artifact)
+                        at_hand = () if known else artifact_links(tasks.get(task_id), task_id, artifact)
                     except LumaMissingArtifactError as error:
                         yield FileFailure(task_id, artifact, error)
                     else:
-                        links = LinkSource(self._client, task_id, artifact, link)
+                        links = LinkSource(self._client, task_id, artifact, at_hand)
                         yield _Job(task_id, artifact, links, known)
 
     def _find(self, task_id: str, artifact: Artifact) -> tuple[str, int] | None:
@@ -297,7 +303,7 @@ class Downloader:
                     content_type=found.format.content_type,
                     seconds=0.0,
                 )
-        log.warning("%s is not whole, or is another file: it is fetched anew.", path)
+        log.warning("%s is not whole, or is another file: it is fetched again.", path)
         return None
 
     def _pieces(self, name: str) -> Iterator[bytes]:

@@ -41,7 +41,7 @@ class BackgroundSha256:
         self._lent = None
 
     def restart(self) -> None:
-        """Begin anew."""
+        """Start over."""
         self._finish()
         self._digest = hashlib.sha256()
 

@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.client import HTTPException, HTTPResponse
 from typing import Final, Protocol
 
-from urllib3.exceptions import InvalidHeader
-from urllib3.util import Retry
-
+from airflow_provider_luma.delays import parse_retry_after
 from airflow_provider_luma.download.addresses import shown
 from airflow_provider_luma.download.checksum import BackgroundSha256
 from airflow_provider_luma.download.formats import Format, Kind
@@ -22,23 +21,35 @@ from airflow_provider_luma.download.store import Partial
 from airflow_provider_luma.download.transfer import (
     BrokenTransferError,
     Fetched,
+    FileError,
     Progress,
     Transfer,
-    parse_content_range,
+    check_framing,
+    content_range,
 )
 from airflow_provider_luma.download.transport import FAULTS, Route, Transport
-from airflow_provider_luma.exceptions import LumaDownloadError, LumaInterruptedError
+from airflow_provider_luma.exceptions import (
+    LumaApiError,
+    LumaConnectionError,
+    LumaDownloadError,
+    LumaError,
+    LumaInterruptedError,
+    LumaMissingArtifactError,
+    LumaUnsafeLinkError,
+)
+from airflow_provider_luma.text import clean_text
 
-_REFUSED: Final = (401, 403, 404, 410)
+log = logging.getLogger(__name__)
+
 _PASSING: Final = (408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
 _MAX_RETRY_AFTER: Final = 60.0
 
-AskLink = Callable[[], str]
-"""Gives a link to the file. Called again, it asks the relay anew: the host has refused the last one."""
+AskLinks = Callable[[], Sequence[str]]
+"""Gives the links to a file, the preferred one first. Called again, it asks the relay for fresh ones."""
 
 
-class _RefusedError(Exception):
-    """The host refuses the link."""
+class _RefusedError(LumaDownloadError):
+    """The host refuses the link, as hosts do when its signature has expired."""
 
 
 class _Work(Protocol):
@@ -48,6 +59,8 @@ class _Work(Protocol):
 
     @property
     def standing(self) -> str: ...
+
+    def follow(self, url: str) -> None: ...
 
     def request_headers(self) -> dict[str, str]: ...
 
@@ -64,7 +77,7 @@ class Fetcher:
 
     def __init__(self, route: Route, options: DownloadOptions) -> None:
         self._options = options
-        self._transport = Transport(route)
+        self._transport = Transport(route, remaining=self._remaining)
         self._checksum = BackgroundSha256()
         self._deadline: float | None = None
         self._interrupted = threading.Event()
@@ -87,7 +100,7 @@ class Fetcher:
 
     def fetch(
         self,
-        ask_link: AskLink,
+        ask_links: AskLinks,
         kind: Kind,
         create: Callable[[Format], Partial],
         progress: Progress | None = None,
@@ -95,7 +108,7 @@ class Fetcher:
         """
         Fetch a file and commit it to its store.
 
-        :param ask_link: Gives the link.
+        :param ask_links: Gives the links.
         :param kind: What the file must be.
         :param create: Begins the file in its store, once its format is known.
         :param progress: Is told how far it is.
@@ -111,73 +124,77 @@ class Fetcher:
             progress=progress,
         )
         try:
-            self._persist(ask_link, transfer)
+            self._persist(ask_links, transfer)
             return transfer.commit()
         finally:
             transfer.discard()
 
-    def announced_size(self, ask_link: AskLink) -> int | None:
+    def announced_size(self, ask_links: AskLinks) -> int | None:
         """
         Ask the host how large a file is: for one byte of it, because signed links allow no HEAD.
 
-        :param ask_link: Gives the link.
+        :param ask_links: Gives the links.
         :return: The size in bytes, or None when the host doesn't tell.
         :raises LumaDownloadError: when the host can't be asked.
         """
         probe = _SizeProbe()
-        self._persist(ask_link, probe)
+        self._persist(ask_links, probe)
         return probe.size
 
-    def _persist(self, ask_link: AskLink, work: _Work) -> None:
-        """Attempt until it succeeds, until it is hopeless, or until the time is over."""
+    def _persist(self, ask_links: AskLinks, work: _Work) -> None:
+        """Try one link after the other until one of them gives the file or the time is over."""
         self._deadline = time.monotonic() + self._options.file_timeout
         try:
-            url = ask_link()
-            failures, furthest, refused_at = 0, 0, -1
-            while True:
-                self._check(url)
+            links = _Links(ask_links)
+            while (url := links.next()) is not None:
+                work.follow(url)
                 try:
-                    self._attempt(url, work)
+                    self._try(url, work)
                     return
-                except _RefusedError as refusal:
-                    if refused_at == work.received:
-                        raise LumaDownloadError(
-                            f"{shown(url)} answers {refusal} although the link is fresh from the relay: the "
-                            "file is gone, or isn't there yet.",
-                            retryable=True,
-                        ) from None
-                    refused_at = work.received
-                    url = ask_link()
-                except LumaDownloadError:
-                    # What was broken off may look like anything.
-                    self._check(url)
+                except FileError:
                     raise
-                except ssl.SSLCertVerificationError as error:
-                    raise LumaDownloadError(
-                        f"The certificate of {shown(url)} is not accepted ({error.verify_message}): check "
-                        "the connection's verify.",
-                        retryable=False,
-                    ) from error
-                except (BrokenTransferError, *FAULTS) as error:
-                    self._check(url)
-                    if work.received > furthest:
-                        furthest, failures = work.received, 0
-                    failures += 1
-                    if failures >= self._options.attempts:
-                        raise LumaDownloadError(
-                            f"{shown(url)} could not be fetched: {failures} attempts in a row broke, the "
-                            f"last one at {work.standing} ({_reason(error)}).",
-                            retryable=True,
-                        ) from error
-                    self._pause(failures, error)
+                except LumaDownloadError as error:
+                    links.give_up(url, error, work.received)
+            raise links.failure()
         finally:
             self._deadline = None
+
+    def _try(self, url: str, work: _Work) -> None:
+        """Attempt until it succeeds, or until this link is hopeless."""
+        failures, furthest = 0, work.received
+        while True:
+            self._check(url)
+            try:
+                self._attempt(url, work)
+                return
+            except LumaDownloadError:
+                # What was broken off may look like anything.
+                self._check(url)
+                raise
+            except ssl.SSLCertVerificationError as error:
+                raise LumaDownloadError(
+                    f"The certificate of {shown(url)} is not accepted ({clean_text(error.verify_message)}): "
+                    "check the connection's verify.",
+                    retryable=False,
+                ) from error
+            except (BrokenTransferError, *FAULTS) as error:
+                self._check(url)
+                if work.received > furthest:
+                    furthest, failures = work.received, 0
+                failures += 1
+                if failures >= self._options.attempts:
+                    raise LumaDownloadError(
+                        f"{shown(url)} could not be fetched: {_attempts(failures)} broke, the last one at "
+                        f"{work.standing} ({_reason(error)}).",
+                        retryable=True,
+                    ) from error
+                self._pause(failures, error)
 
     def _attempt(self, url: str, work: _Work) -> None:
         try:
             response = self._transport.get(url, work.request_headers())
             if response.status in (200, 206, 416):
-                _check_encoding(url, response)
+                check_framing(url, response)
                 work.receive(url, response)
         except BaseException:
             self._transport.drop()
@@ -189,18 +206,79 @@ class Fetcher:
         options = self._options
         seconds = min(options.backoff_max, options.backoff * 2.0 ** (failures - 1))
         seconds = max(seconds * random.uniform(0.5, 1), getattr(error, "retry_after", 0.0))  # noqa: S311
-        assert self._deadline is not None
-        self._interrupted.wait(min(seconds, max(0.0, self._deadline - time.monotonic())))
+        self._interrupted.wait(min(seconds, max(0.0, self._remaining())))
+
+    def _remaining(self) -> float:
+        """Return the seconds that are left for the file; none after an interruption."""
+        if self._interrupted.is_set():
+            return 0.0
+        return float("inf") if self._deadline is None else self._deadline - time.monotonic()
 
     def _check(self, url: str) -> None:
         if self._interrupted.is_set():
             raise LumaInterruptedError("The download was stopped from outside.")
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            raise LumaDownloadError(
+        if self._remaining() <= 0:
+            raise FileError(
                 f"{shown(url)} was not there whole after {self._options.file_timeout:g} s: its host sends "
                 "too slowly, or the time limit for a file is too short.",
                 retryable=True,
             )
+
+
+class _Links:
+    """
+    The links to one file in their order, and what was wrong with those that were tried.
+
+    When a host refuses a link, the relay is asked for fresh ones: once, and again only if more of the file
+    has come since. A link that comes back unchanged is left out, unless there is no other.
+
+    :param ask: Gives the links.
+    """
+
+    def __init__(self, ask: AskLinks) -> None:
+        self._ask = ask
+        self._waiting = list(ask())
+        self._failures: dict[str, LumaDownloadError] = {}
+        self._refreshed_at = -1
+        self._no_fresh: LumaError | None = None
+
+    def next(self) -> str | None:
+        """Return the link to try next, or None when there is none left."""
+        return self._waiting.pop(0) if self._waiting else None
+
+    def give_up(self, url: str, error: LumaDownloadError, received: int) -> None:
+        """Leave a link, for this reason and after so many bytes."""
+        self._failures[url] = error
+        if isinstance(error, _RefusedError) and received > self._refreshed_at:
+            self._refreshed_at = received
+            self._refresh()
+        if self._waiting:
+            log.warning("%s Another link to the file is tried.", error)
+
+    def _refresh(self) -> None:
+        try:
+            fresh = self._ask()
+        except (LumaMissingArtifactError, LumaApiError, LumaConnectionError) as error:
+            self._no_fresh = error
+            return
+        refused = [url for url in fresh if isinstance(self._failures.get(url), _RefusedError)]
+        self._waiting = [url for url in fresh if url not in self._failures] or refused[:1]
+
+    def failure(self) -> LumaError:
+        """Return why none of the links gave the file."""
+        if isinstance(self._no_fresh, LumaMissingArtifactError):
+            return self._no_fresh
+        # A signed link and its fresh form read the same.
+        failures = {str(error): error for error in self._failures.values()}
+        reasons = list(failures)
+        if self._no_fresh is not None:
+            reasons.append(f"The relay gave no fresh link: {self._no_fresh}")
+        if len(failures) == 1 and len(reasons) == 1:
+            return next(iter(failures.values()))
+        message = f"None of the links to the file can be used. {' '.join(reasons)}"
+        if all(isinstance(error, LumaUnsafeLinkError) for error in failures.values()):
+            return LumaUnsafeLinkError(message)
+        return LumaDownloadError(message, retryable=any(error.retryable for error in failures.values()))
 
 
 class _SizeProbe:
@@ -212,46 +290,46 @@ class _SizeProbe:
     def __init__(self) -> None:
         self.size: int | None = None
 
+    def follow(self, url: str) -> None:
+        """Need nothing from the links before."""
+
     def request_headers(self) -> dict[str, str]:
         return {"Range": "bytes=0-0"}
 
     def receive(self, url: str, response: HTTPResponse) -> None:
-        self.size = response.length if response.status == 200 else parse_content_range(response)[1]
-
-
-def _check_encoding(url: str, response: HTTPResponse) -> None:
-    for name, plain in (("Content-Encoding", "identity"), ("Transfer-Encoding", "chunked")):
-        value = response.headers.get(name, plain)
-        if value.strip().lower() != plain:
-            raise LumaDownloadError(
-                f"{shown(url)} is sent with {name} {value[:80]!r} though none was asked for. What it would "
-                "unpack to can't be bounded, so it is refused.",
-                retryable=False,
-            )
+        self.size = response.length if response.status == 200 else content_range(response).total
 
 
 def _check_status(url: str, response: HTTPResponse) -> None:
     status = response.status
-    if status in (200, 206):
+    if status in (200, 206, 416):
         return
-    if status in _REFUSED:
-        raise _RefusedError(f"HTTP {status}")
     if status in _PASSING:
-        raise BrokenTransferError(f"HTTP {status}", retry_after=_retry_after(response))
-    if status != 416:
-        raise LumaDownloadError(f"{shown(url)} answers HTTP {status}.", retryable=status >= 500)
+        asked = parse_retry_after(response.headers.get("Retry-After"))
+        raise BrokenTransferError(f"HTTP {status}", retry_after=min(asked or 0.0, _MAX_RETRY_AFTER))
+    answer = f"{shown(url)} answers HTTP {status}"
+    if status == 401 or "WWW-Authenticate" in response.headers:
+        raise _RefusedError(
+            f"{answer} although the link is fresh from the relay: its host wants credentials. The API key "
+            "goes to the relay's API alone and is never sent for a file, so ask the relay's operator for "
+            "links that work without a key.",
+            retryable=True,
+        )
+    if 400 <= status < 500:
+        # Stores differ in which of these they answer to a signature that has expired.
+        raise _RefusedError(
+            f"{answer} although the link is fresh from the relay: the file is gone, or isn't there yet.",
+            retryable=True,
+        )
+    raise LumaDownloadError(f"{answer}.", retryable=status >= 500)
 
 
-def _retry_after(response: HTTPResponse) -> float:
-    try:
-        seconds = Retry().parse_retry_after(response.headers.get("Retry-After", "0"))
-    except InvalidHeader:
-        return 0.0
-    return min(_MAX_RETRY_AFTER, max(0.0, seconds))
+def _attempts(number: int) -> str:
+    return "1 attempt" if number == 1 else f"{number} attempts in a row"
 
 
 def _reason(error: Exception) -> str:
     # A host may echo the link, signature and all, where http.client expects something else.
     if isinstance(error, HTTPException):
         return type(error).__name__
-    return str(error)[:200] or type(error).__name__
+    return clean_text(str(error)) or type(error).__name__

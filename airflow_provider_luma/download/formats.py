@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
 import filetype
-from filetype.types import image, isobmff, video
+from filetype.types import Type, image, isobmff, video
 
 Kind = Literal["video", "image"]
 
@@ -37,38 +37,59 @@ WEBM: Final = Format("WebM", "video", "video/webm", ".webm")
 JPEG: Final = Format("JPEG", "image", "image/jpeg", ".jpg")
 PNG: Final = Format("PNG", "image", "image/png", ".png")
 WEBP: Final = Format("WebP", "image", "image/webp", ".webp")
-FORMATS: Final = (MP4, MOV, WEBM, JPEG, PNG, WEBP)
+AVIF: Final = Format("AVIF", "image", "image/avif", ".avif")
+HEIC: Final = Format("HEIC", "image", "image/heic", ".heic")
+GIF: Final = Format("GIF", "image", "image/gif", ".gif")
+FORMATS: Final = (MP4, MOV, WEBM, JPEG, PNG, WEBP, AVIF, HEIC, GIF)
+
+_BOXED_VIDEOS: Final = (MP4, MOV)
+_BOXED_IMAGES: Final = (AVIF, HEIC)
+_INDEXES: Final = (b"moov", b"moof", b"meta")
+_ENDLESS: Final = 1 << 64
+_WEBM_CLUSTER: Final = b"\x1f\x43\xb6\x75"
 
 
-class _ModernMp4(isobmff.IsoBmff):  # type: ignore[misc]
-    """MP4 files, fragmented ones for example, that name none of the first brands as compatible."""
+class _Brands(isobmff.IsoBmff):  # type: ignore[misc]
+    """Files of the ISO base media family that name one of some brands, as their own or as compatible."""
 
-    _BRANDS: Final = frozenset(
-        {"iso2", "iso3", "iso4", "iso5", "iso6", "iso7", "iso8", "iso9", "isoa", "isob", "isoc"}
-        | {"avc1", "dash", "M4V ", "M4VH", "M4VP", "mp71", "MSNV", "hvc1", "hev1", "av01"}
-    )
-
-    def __init__(self) -> None:
-        super().__init__(mime=MP4.content_type, extension="mp4")
+    def __init__(self, format_: Format, *brands: str) -> None:
+        super().__init__(mime=format_.content_type, extension=format_.extension.lstrip("."))
+        self._brands = frozenset(brands)
 
     def match(self, buf: bytearray) -> bool:
         if not self._is_isobmff(buf):
             return False
         major, _, compatible = self._get_ftyp(buf)
-        return not self._BRANDS.isdisjoint((major, *compatible))
+        return not self._brands.isdisjoint((major, *compatible))
 
 
+class _Gif(Type):  # type: ignore[misc]
+    """GIF files by their whole signature; filetype is content with the first three letters."""
+
+    def __init__(self) -> None:
+        super().__init__(mime=GIF.content_type, extension="gif")
+
+    def match(self, buf: bytearray) -> bool:
+        return buf.startswith((b"GIF87a", b"GIF89a"))
+
+
+# MP4 files, fragmented ones for example, may name none of the brands that filetype knows.
+_MODERN_MP4: Final = (
+    *("iso2", "iso3", "iso4", "iso5", "iso6", "iso7", "iso8", "iso9", "isoa", "isob", "isoc"),
+    *("avc1", "dash", "M4V ", "M4VH", "M4VP", "mp71", "MSNV", "hvc1", "hev1", "av01"),
+)
 # In this order: an AVIF image also names MP4's brands, so the images of its family go first.
 _MATCHERS: Final = (
-    image.Avif(),
-    image.Heic(),
+    _Brands(AVIF, "avif", "avis"),
+    _Brands(HEIC, "heic", "heix", "heim", "heis", "hevc", "hevx"),
     video.Mov(),
     video.Mp4(),
-    _ModernMp4(),
+    _Brands(MP4, *_MODERN_MP4),
     video.Webm(),
     image.Jpeg(),
     image.Png(),
     image.Webp(),
+    _Gif(),
 )
 
 
@@ -113,7 +134,7 @@ def inspect(pieces: Iterable[bytes], kind: Kind) -> Inspection | None:
         completeness.feed(piece)
         checksum.update(piece)
         size += len(piece)
-    if format_ is None or completeness is None:
+    if format_ is None or completeness is None or completeness.hollow:
         return None
     return Inspection(format_, size, checksum.hexdigest(), completeness.proven)
 
@@ -127,20 +148,23 @@ class Completeness:
     :param format_: The file's format.
     """
 
-    _TAILS: Final = {JPEG: b"\xff\xd9", PNG: b"\x00\x00\x00\x00IEND\xaeB`\x82"}
+    _TAILS: Final = {JPEG: b"\xff\xd9", PNG: b"\x00\x00\x00\x00IEND\xaeB`\x82", GIF: b"\x00;"}
 
     def __init__(self, format_: Format) -> None:
         self._format = format_
         self._size = 0
         self._tail = b""
         self._riff_size = -1
-        self._boxes = _Boxes()
+        self._boxes = _Boxes() if format_ in (*_BOXED_VIDEOS, *_BOXED_IMAGES) else None
+        self._cluster = False
 
     def feed(self, chunk: bytes | memoryview) -> None:
         """Take the file's next bytes."""
-        if self._format in (MP4, MOV):
+        if self._boxes is not None:
             self._boxes.feed(chunk)
             return
+        if self._format is WEBM and not self._cluster:
+            self._cluster = _WEBM_CLUSTER in self._tail + bytes(chunk)
         if self._size < 8 and self._format is WEBP:
             head = self._tail + bytes(chunk[:8])
             if len(head) >= 8:
@@ -149,10 +173,18 @@ class Completeness:
         self._tail = (self._tail + bytes(chunk[-16:]))[-16:]
 
     @property
+    def hollow(self) -> bool:
+        """Whether this is a video without a single picture, wherever it ends."""
+        if self._format is WEBM:
+            return not self._cluster
+        return self._format in _BOXED_VIDEOS and self._boxes is not None and not self._boxes.media
+
+    @property
     def proven(self) -> bool:
         """Whether the file is certainly whole."""
-        if self._format in (MP4, MOV):
-            return self._boxes.whole
+        if self._boxes is not None:
+            index = b"moov" if self._format in _BOXED_VIDEOS else b"meta"
+            return self._boxes.whole and self._boxes.media and index in self._boxes.seen
         if self._format is WEBP:
             return self._size == self._riff_size
         tail = self._TAILS.get(self._format)
@@ -165,16 +197,21 @@ class _Boxes:
     def __init__(self) -> None:
         self._skip = 0
         self._header = b""
-        self._seen: set[bytes] = set()
         self._broken = False
+        self._last = b""
+        self.seen: set[bytes] = set()
+        self.media = False
 
     @property
     def whole(self) -> bool:
-        return not (self._broken or self._skip or self._header) and b"moov" in self._seen
+        """Whether the last box has come to its end, and none must follow."""
+        if self._broken or self._skip or self._header:
+            return False
+        # A film in fragments may continue after any of them; only their index is certainly the last box.
+        return b"moof" not in self.seen or self._last == b"mfra"
 
     def feed(self, chunk: bytes | memoryview) -> None:
-        position = min(self._skip, len(chunk))
-        self._skip -= position
+        position = self._pass(len(chunk))
         while position < len(chunk) and not self._broken:
             wanted = 16 if self._header[:4] == b"\x00\x00\x00\x01" else 8
             taken = bytes(chunk[position : position + wanted - len(self._header)])
@@ -183,11 +220,20 @@ class _Boxes:
             if len(self._header) < wanted or (wanted == 8 and self._header[:4] == b"\x00\x00\x00\x01"):
                 continue
             size = int.from_bytes(self._header[8:16] if wanted == 16 else self._header[:4], "big")
-            # A size of 0 means "to the end of the file", which proves nothing about where that is.
+            if wanted == 8 and size == 0:
+                # It reaches to the end of the file, which proves nothing about where that is.
+                size = _ENDLESS
             self._broken = size < wanted
-            self._seen.add(self._header[4:8])
+            self._last = self._header[4:8]
+            if self._last in _INDEXES:
+                self.seen.add(self._last)
             self._header = b""
             self._skip = max(0, size - wanted)
-            step = min(self._skip, len(chunk) - position)
-            self._skip -= step
-            position += step
+            position += self._pass(len(chunk) - position)
+
+    def _pass(self, length: int) -> int:
+        """Pass over what the box holds, as far as it has come."""
+        step = min(self._skip, length)
+        self._skip -= step
+        self.media = self.media or (step > 0 and self._last == b"mdat")
+        return step

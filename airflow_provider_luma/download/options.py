@@ -26,8 +26,8 @@ class DownloadOptions:
     :param file_name: How they are named: text with the fields ``{id}``, ``{artifact}`` and ``{ext}``, the
         extension with its dot. Slashes make folders.
     :param on_existing: What to do about a file that is there already. ``skip`` keeps it if it is whole: of
-        the size that its host tells, and of the right format; if it isn't, it is fetched anew. ``replace``
-        fetches it anew. ``fail`` ends before anything is fetched.
+        the size that its host announces, and of the right format; if it isn't, it is fetched again.
+        ``replace`` fetches it again. ``fail`` ends before anything is fetched.
     :param max_bytes: The largest file that is taken.
     :param file_timeout: Seconds for one file, with all attempts and pauses.
     :param max_concurrency: How many files are fetched at a time.

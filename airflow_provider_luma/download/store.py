@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import posixpath
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, Final
 
 from fsspec import AbstractFileSystem
 from fsspec.spec import AbstractBufferedFile
 
 from airflow_provider_luma.exceptions import LumaStorageError
+from airflow_provider_luma.text import clean_text
 
 _BLOCK: Final = 8 * 1024 * 1024
 _PIECE: Final = 1024 * 1024
@@ -23,6 +27,10 @@ _WRITE: Final = 64 * 1024
 # Object stores whose files appear when they are closed, whole, or not at all: S3, Google Cloud Storage and
 # Azure Blob Storage. Elsewhere a file is written under a temporary name and renamed.
 _APPEARS_ON_CLOSE: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
+
+# Of file systems that can't synchronise folders, and of folders that may be written but not read: there is
+# nothing more to be done about them.
+_CANT_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM})
 
 
 class Store:
@@ -43,6 +51,7 @@ class Store:
         self._owner = owner
         protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
         self._renames = _APPEARS_ON_CLOSE.isdisjoint(protocols)
+        self._local = "file" in protocols
 
     def path(self, name: str) -> str:
         """Return the path of a file as users write it."""
@@ -58,7 +67,7 @@ class Store:
             self._fs.invalidate_cache()
             if not self._renames:
                 return
-            self._fs.makedirs(self._root, exist_ok=True)
+            self._make_folder(self._root)
             for path in self._fs.ls(self._root, detail=False):
                 if posixpath.basename(path).startswith(self._temporary_prefix):
                     self._fs.rm_file(path)
@@ -113,7 +122,7 @@ class Store:
         final = self._full(name)
         folder = posixpath.dirname(final)
         if folder != self._root:
-            self._fs.makedirs(folder, exist_ok=True)
+            self._make_folder(folder)
         if self._fs.isdir(final):
             raise IsADirectoryError("there is a folder of that name")
         try:
@@ -124,6 +133,26 @@ class Store:
                 raise
             self._fs.rm_file(final)
             self._fs.mv(temporary, final)
+        if self._local:
+            _sync_folder(folder)
+
+    def _make_folder(self, folder: str) -> None:
+        made = []
+        if self._local:
+            path = folder
+            while path and not Path(path).is_dir():
+                made.append(path)
+                path = posixpath.dirname(path)
+        self._fs.makedirs(folder, exist_ok=True)
+        for path in made:
+            _sync_folder(posixpath.dirname(path))
+
+    def _close(self, file: Any) -> None:
+        """Close a written file. Without fsync, a power cut after the rename could leave an empty one."""
+        if self._local:
+            file.flush()
+            os.fsync(file.fileno())
+        file.close()
 
     def _remove(self, path: str) -> None:
         self._fs.rm_file(path)
@@ -138,8 +167,8 @@ class Store:
         except Exception as error:
             path = self.path(name) if name else self._label
             raise LumaStorageError(
-                f"Can't {what} {path}: {str(error)[:500] or type(error).__name__}. Check the space, the "
-                "permissions and the connection of the destination."
+                f"Can't {what} {path}: {clean_text(str(error)) or type(error).__name__}. Check the space, "
+                "the permissions and the connection of the destination."
             ) from error
 
 
@@ -170,7 +199,7 @@ class Partial:
         """
         try:
             with self._store._translated("commit", self.name):
-                self._file.close()
+                self._store._close(self._file)
                 if self._temporary is not None:
                     self._store._rename(self._temporary, self.name)
         except BaseException:
@@ -189,3 +218,16 @@ class Partial:
                 # Closing would let the part appear as a file, and so would the garbage collector.
                 self._file.closed = True
                 self._file.discard()
+
+
+def _sync_folder(path: str) -> None:
+    """Write a folder's entries to the disk, so that a power cut doesn't undo a rename."""
+    try:
+        descriptor = os.open(path or "/", os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _CANT_SYNC:
+            raise

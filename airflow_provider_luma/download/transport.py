@@ -9,24 +9,25 @@ name, looks names up again for connections that stand, and lets urllib3 log whol
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Final
-from urllib.parse import urljoin
+from typing import Final, NamedTuple
+from urllib.parse import unquote, urljoin
 
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_auth_from_url, get_environ_proxies, select_proxy
-from urllib3.util import make_headers, parse_url, wait_for_read
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
+from urllib3.util import parse_url, wait_for_read
 
 from airflow_provider_luma import __version__
 from airflow_provider_luma.client.settings import RelaySettings
-from airflow_provider_luma.download.addresses import HostPolicy, Link, shown
+from airflow_provider_luma.download.addresses import HostPolicy, Link, is_host, shown
 from airflow_provider_luma.exceptions import LumaConfigError, LumaUnsafeLinkError
 
 FAULTS: Final = (OSError, HTTPException)
@@ -36,6 +37,19 @@ MAX_REDIRECTS: Final = 3
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _SMALL_BODY: Final = 64 * 1024
 _MAX_CONNECTIONS: Final = 4
+
+_BAD_PROXY: Final = (
+    "The proxy for artifacts has no legible address: give the connection's proxies, or the environment's "
+    "HTTPS_PROXY, one such as 'http://proxy:3128'."
+)
+
+
+class Proxy(NamedTuple):
+    """A forward proxy, and the headers that it wants."""
+
+    host: str
+    port: int
+    headers: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +106,7 @@ class Route:
             ) from error
         return context
 
-    def proxy(self, link: Link) -> str | None:
+    def proxy(self, link: Link) -> Proxy | None:
         """
         Return the proxy that a link is fetched through, as ``requests`` would choose it.
 
@@ -100,14 +114,16 @@ class Route:
         """
         proxies = dict(self.proxies) or get_environ_proxies(link.url)
         proxy = select_proxy(link.url, proxies)
-        if proxy and "://" not in proxy:
+        if not proxy:
+            return None
+        if "://" not in proxy:
             proxy = f"http://{proxy}"
-        if proxy and not proxy.lower().startswith("http://"):
+        if not proxy.lower().startswith("http://"):
             raise LumaConfigError(
                 f"Artifacts can't be fetched through a proxy of the kind {proxy.partition('://')[0]!r}: give "
                 "one with an http:// address, or except the artifact hosts with NO_PROXY."
             )
-        return proxy or None
+        return _parse_proxy(proxy)
 
 
 class Transport:
@@ -115,10 +131,12 @@ class Transport:
     The connections of one thread to artifact hosts; kept open from file to file.
 
     :param route: How hosts are reached.
+    :param remaining: Returns the seconds that are left for what is under way; connecting takes no longer.
     """
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, *, remaining: Callable[[], float] = lambda: float("inf")) -> None:
         self._route = route
+        self._remaining = remaining
         self._connections: dict[tuple[str, str, int], HTTPConnection] = {}
         self._current: HTTPConnection | None = None
         self._response: HTTPResponse | None = None
@@ -188,17 +206,22 @@ class Transport:
         self._connections.clear()
 
     def _send(self, link: Link, headers: Mapping[str, str]) -> HTTPResponse:
+        proxy = self._route.proxy(link) if link.scheme == "http" else None
         connection = self._current = self._connection(link)
         self._socket = connection.sock
         try:
-            proxy = self._route.proxy(link) if link.scheme == "http" else None
             connection.request(
                 "GET",
                 link.url if proxy else link.target,
-                headers={"Host": link.authority, **headers, **_proxy_headers(proxy)},
+                headers={"Host": link.authority, **headers, **(proxy.headers if proxy else {})},
             )
             self._response = connection.getresponse()
             return self._response
+        except ValueError as error:
+            # http.client reads the host's status line and headers here, and leaves some of their oddities to
+            # int() and to codecs, which must not cost more than this file.
+            connection.close()
+            raise HTTPException("an illegible answer") from error
         except BaseException:
             connection.close()
             raise
@@ -236,42 +259,92 @@ class Transport:
             raise
 
     def _dial(self, link: Link) -> socket.socket:
-        fault = OSError(f"{link.host} has no address")
-        for address in self._route.policy.addresses(link):
-            try:
-                return self._open(address, link.port)
-            except OSError as error:
-                fault = error
-        raise fault
+        return self._first(
+            self._route.policy.addresses(link), lambda address, patience: _open(address, link.port, patience)
+        )
 
-    def _tunnel(self, link: Link, proxy: str) -> socket.socket:
+    def _tunnel(self, link: Link, proxy: Proxy) -> socket.socket:
         """Connect to the proxy and, for https, through it to a checked address."""
-        policy = self._route.policy
-        if link.scheme == "http" and not policy.trusts(link):
+        if link.scheme == "http" and not self._route.policy.trusts(link):
             raise LumaUnsafeLinkError(
                 f"{shown(link.url)} is not followed: through a proxy, plain http is fetched only from the "
                 "relay's own host and from allowed_artifact_hosts."
             )
-        parts = parse_url(proxy)
-        host, port = (parts.host or "").strip("[]"), parts.port or 80
+        doors = _look_up(proxy.host, proxy.port)
         if link.scheme == "http":
-            return self._open(host, port)
-        # A name that is trusted is left to the proxy to resolve: it may know names that this machine doesn't.
-        target = link.host if policy.trusts(link) else policy.addresses(link)[0]
-        connection = self._current = HTTPConnection(host, port, timeout=self._route.connect_timeout)
-        connection.set_tunnel(target, link.port, headers=_proxy_headers(proxy))
-        connection.connect()
-        return connection.sock
+            return self._first(doors, lambda door, patience: _open(door, proxy.port, patience))
 
-    def _open(self, address: str, port: int) -> socket.socket:
-        sock = socket.create_connection((address, port), timeout=self._route.connect_timeout)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
+        def connect(target: str, door: str, patience: float) -> socket.socket:
+            connection = self._current = HTTPConnection(door, proxy.port, timeout=patience)
+            connection.set_tunnel(target, link.port, headers=proxy.headers)
+            try:
+                connection.connect()
+            except BaseException:
+                connection.close()
+                raise
+            return connection.sock
+
+        return self._first(
+            self._targets(link),
+            lambda target, _: self._first(doors, lambda door, patience: connect(target, door, patience)),
+        )
+
+    def _targets(self, link: Link) -> list[str]:
+        """Return what to ask a proxy for: a checked address, or a name that the user allows."""
+        policy = self._route.policy
+        if policy.trusts(link):
+            # The proxy may know names that this machine doesn't.
+            return [link.host]
+        try:
+            return policy.addresses(link)
+        except OSError as error:
+            raise OSError(
+                f"{error}; {link.host} is looked up here and not by the proxy, so that it can't lead into "
+                "the private network. If this machine has no DNS, name the host in the connection's "
+                "allowed_artifact_hosts: the proxy then resolves it"
+            ) from error
+
+    def _first(
+        self, addresses: Iterable[str], connect: Callable[[str, float], socket.socket]
+    ) -> socket.socket:
+        """Return the first connection that can be made within the time that is left for the file."""
+        fault = OSError("the host has no address")
+        for address in addresses:
+            patience = min(self._route.connect_timeout, self._remaining())
+            if patience <= 0:
+                raise TimeoutError("timed out while connecting")
+            try:
+                return connect(address, patience)
+            except OSError as error:
+                fault = error
+        raise fault
 
 
-def _proxy_headers(proxy: str | None) -> dict[str, str]:
-    user, password = get_auth_from_url(proxy) if proxy else ("", "")
-    return dict(make_headers(proxy_basic_auth=f"{user}:{password}")) if user else {}
+def _open(address: str, port: int, patience: float) -> socket.socket:
+    sock = socket.create_connection((address, port), timeout=patience)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _look_up(host: str, port: int) -> list[str]:
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+
+
+def _parse_proxy(address: str) -> Proxy:
+    try:
+        parts = parse_url(address)
+    except ValueError:
+        # Not shown, because it may hold a password.
+        raise LumaConfigError(_BAD_PROXY) from None
+    if not parts.host or not is_host(parts.host):
+        raise LumaConfigError(_BAD_PROXY)
+    headers = {}
+    if parts.auth:
+        user, _, password = parts.auth.partition(":")
+        credentials = f"{unquote(user)}:{unquote(password)}".encode("utf-8", "surrogateescape")
+        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(credentials).decode()}"
+    return Proxy(parts.host.strip("[]"), 80 if parts.port is None else parts.port, headers)
 
 
 def _default_bundle() -> str:

@@ -35,10 +35,11 @@ class LumaToObjectStorageOperator(BaseOperator):
     """
     Download the files of completed tasks to S3, GCS, Azure, HDFS or a local folder: whole and verified.
 
-    Each file is streamed in constant memory, checked against the length that its host announces and against
-    what it must be (MP4, QuickTime or WebM; JPEG, PNG or WebP), and appears under its name only when it is
-    whole. Broken transfers are resumed, refused links are asked for anew. One file that can't be had
-    doesn't keep the others from being fetched; the task then fails and names it.
+    Each file is streamed in constant memory, checked against every length that its host announces and
+    against what it must be (MP4, QuickTime or WebM; JPEG, PNG, WebP, AVIF, HEIC or GIF), and appears under
+    its name only when it is whole. Broken transfers are resumed; a link that its host refuses is replaced by
+    a fresh one, and after that by the next link to the same video. One file that can't be had doesn't keep
+    the others from being fetched; the task then fails and names it.
 
     Downloads are free of charge, so give the task some retries: a retry keeps what is whole already. On
     Airflow 3.3 and newer it knows the sizes and checksums of the files that the try before has kept, and
@@ -62,7 +63,7 @@ class LumaToObjectStorageOperator(BaseOperator):
     :param file_name: The files' names, with the fields ``{id}``, ``{artifact}`` and ``{ext}``, which is
         told by the file's bytes and begins with a dot. Slashes make folders. (templated)
     :param on_existing: What to do about a file that is there already: ``skip`` it if it is whole and fetch
-        it anew if it isn't, ``replace`` it, or ``fail`` before anything is fetched.
+        it again if it isn't, ``replace`` it, or ``fail`` before anything is fetched.
     :param max_bytes: The largest file that is taken, in bytes; 2 GiB by default.
     :param file_timeout: Seconds that one file may take with all its retries; an hour by default.
     :param max_concurrency: How many files are fetched at a time.
@@ -119,7 +120,7 @@ class LumaToObjectStorageOperator(BaseOperator):
         return result
 
     def on_kill(self) -> None:
-        """End the downloads and remove what is incomplete; a retry goes on with what isn't there."""
+        """End the downloads and remove what is incomplete; a retry resumes with what isn't there."""
         # Runs in a signal handler: nothing here may wait for what it has interrupted.
         if self._downloader is not None:
             self._downloader.interrupt()
@@ -211,11 +212,15 @@ class LumaToObjectStorageOperator(BaseOperator):
             self.log.info("%s was there already: %.1f MiB, whole", record.path, record.bytes / _MIB)
 
     def _failed(self, failures: Sequence[FileFailure], kept: int) -> LumaDownloadError:
+        from airflow_provider_luma.download.batch import counted
+
         named = " ".join(str(failure.error) for failure in failures[:_NAMED_FAILURES])
         more = f" And {len(failures) - _NAMED_FAILURES} more." if len(failures) > _NAMED_FAILURES else ""
+        others = {0: "", 1: f" The other one is in {self.destination}, and a retry doesn't fetch it again."}
+        several = f" The others are in {self.destination}, and a retry doesn't fetch them again."
         return LumaDownloadError(
-            f"{len(failures)} of {len(failures) + kept} files could not be kept. {named}{more} The others "
-            f"are in {self.destination}, and a retry doesn't fetch them again.",
+            f"{counted(len(failures), len(failures) + kept)} could not be kept. {named}{more}"
+            f"{others.get(kept, several)}",
             retryable=any(failure.error.retryable for failure in failures),
             task_ids=list(dict.fromkeys(failure.id for failure in failures)),
         )

@@ -461,7 +461,7 @@ class TestFilesThatAreThere:
         lab.run(there)
         calls = len(sandbox.calls)
 
-        with pytest.raises(LumaFileExistsError, match="1 of 2 files are there already") as caught:
+        with pytest.raises(LumaFileExistsError, match="1 of 2 files is there already") as caught:
             lab.run(missing, there, on_existing="fail")
 
         assert f"{there}_video.mp4" in str(caught.value)

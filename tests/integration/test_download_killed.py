@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -77,11 +78,18 @@ def kept(folder: Path) -> list[Path]:
 
 
 def temporary(folder: Path) -> list[Path]:
-    return [path for path in folder.glob(".*") if path.stat().st_size]
+    found = []
+    for path in folder.glob(".*"):
+        # It may get its final name at this very moment.
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_size:
+                found.append(path)
+    return found
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
+    # Importing Airflow takes minutes on a busy machine.
+    deadline = time.monotonic() + 600
     while not condition():
         assert process.poll() is None, "the process ended by itself"
         assert time.monotonic() < deadline

@@ -234,7 +234,7 @@ class TestRetries:
         run = keep([task_id], on_existing="fail", retries=2)
 
         assert (run.state, run.task("keep").try_number) == ("failed", 1)
-        assert "1 of 1 files are there already" in log_text()
+        assert "1 of 1 file is there already" in log_text()
 
 
 class TestOutlets:
@@ -321,7 +321,8 @@ def test_a_host_of_the_private_network_needs_the_connections_leave(
 ) -> None:
     link = f"{connected.root_url}/media/film/video.mp4".replace("127.0.0.1", "localhost")
     film = {"url": link, "download_url": link}
-    task_id = connected.add_task(state="completed", overrides={"video": film, "data": {"video": film}})
+    links = {"video": film, "video_raw": film}
+    task_id = connected.add_task(state="completed", overrides={**links, "data": links})
     film_id = connected.add_task("film", state="completed")
 
     refused = keep([task_id], retries=1)

@@ -7,9 +7,11 @@ import ipaddress
 import socket
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
-from airflow_provider_luma.download.addresses import HostPolicy, is_public, shown
+from airflow_provider_luma.download.addresses import HostPolicy, is_public, same_place, shown
 from airflow_provider_luma.exceptions import LumaUnsafeLinkError
 
 RELAY = HostPolicy(base_url="https://relay.test/prefix")
@@ -107,6 +109,17 @@ class TestLinks:
             "https://[fe80::1%25eth0]/v.mp4",
             "https://cdn.example:99999/v.mp4",
             "https://[::1/v.mp4",
+            "https://a..b/v.mp4",
+            "https://.a/v.mp4",
+            f"https://{'a' * 64}.example/v.mp4",
+            f"https://{'a.' * 130}example/v.mp4",
+            "https://" + "\u00fc" * 100 + ".example/v.mp4",
+            "https://\u3002.example/v.mp4",
+            "https://\ud83d.example/v.mp4",
+            "https://a\0b/v.mp4",
+            "https://a b/v.mp4",
+            f"https://cdn.example:{'9' * 5000}/v.mp4",
+            f"https://cdn.example/{'x' * 100_000}",
         ],
     )
     def test_a_link_of_another_kind_is_refused(self, url: str) -> None:
@@ -115,6 +128,33 @@ class TestLinks:
 
         assert "secret" not in str(caught.value)
         assert not caught.value.retryable
+        assert len(str(caught.value)) < 500
+
+    @given(st.one_of(st.text(), st.text().map("https://{}/".format), st.text().map("https://a/{}".format)))
+    def test_no_text_is_too_odd_to_be_a_link(self, url: str) -> None:
+        assert shown(url).isprintable()
+        try:
+            link = RELAY.check(url)
+        except LumaUnsafeLinkError:
+            return
+        link.host.encode("idna")
+        assert link.target.isascii()
+        assert link.target.isprintable()
+
+    @pytest.mark.parametrize(
+        ("one", "other", "same"),
+        [
+            ("https://a/v?sig=1", "https://a/v?sig=2", True),
+            ("https://a/v?sig=1", "https://A/v", True),
+            ("https://a/v", "https://a/w", False),
+            ("https://a/v", "https://b/v", False),
+            ("https://a/v", "https://a:8443/v", False),
+            ("https://a/v", "http://a/v", False),
+            ("https://[::1", "https://[::1", False),
+        ],
+    )
+    def test_links_to_one_place_differ_in_their_queries_alone(self, one: str, other: str, same: bool) -> None:
+        assert same_place(one, other) is same
 
     def test_plain_http_is_for_relays_that_speak_it_themselves(self) -> None:
         assert SANDBOX.check("http://cdn.example/v.mp4").scheme == "http"

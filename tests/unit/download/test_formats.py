@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_luma.download.formats import (
+    AVIF,
+    GIF,
     HEAD_BYTES,
+    HEIC,
     JPEG,
     MOV,
     MP4,
@@ -64,6 +67,13 @@ class TestRecognising:
             (b"\x1a\x45\xdf\xa3" + b"\x42\x82\x84webm" + b"\0" * 20, WEBM),
             (png(), PNG),
             (webp(), WEBP),
+            (ftyp(b"avif", b"mif1", b"isom"), AVIF),
+            (ftyp(b"avis", b"msf1", b"iso8"), AVIF),
+            (ftyp(b"mif1", b"avif", b"miaf"), AVIF),
+            (ftyp(b"heic", b"mif1", b"isom"), HEIC),
+            (ftyp(b"mif1", b"heix"), HEIC),
+            (b"GIF89a" + b"\0" * 20, GIF),
+            (b"GIF87a" + b"\0" * 20, GIF),
         ],
     )
     def test_a_format_is_told_by_its_beginning(self, head: bytes, format_: Format) -> None:
@@ -80,10 +90,8 @@ class TestRecognising:
             b"\0\0\0\x18moovisom",
             b"\xff\xff\xff\xffftypisom\0\0\0\0isom",
             b"\0\0\0\0ftypisom",
-            ftyp(b"avif", b"mif1", b"isom"),
-            ftyp(b"heic", b"mif1", b"isom"),
             ftyp(b"crx ", b"crx "),
-            b"GIF89a" + b"\0" * 20,
+            b"GIF: what is it?" + b"\0" * 20,
             b"PK\x03\x04" + b"\0" * 40,
             b"\x1f\x8b\x08" + b"\0" * 40,
             b"\x89PNX\r\n\x1a\n",
@@ -107,6 +115,12 @@ class TestCompleteness:
         (JPEG, PHOTO),
         (PNG, png()),
         (WEBP, webp()),
+        (GIF, b"GIF89a" + b"x" * 50 + b"\0;"),
+        (AVIF, ftyp(b"avif") + box(b"meta", b"x" * 20) + box(b"mdat", b"y" * 50)),
+        (
+            MP4,
+            ftyp(b"iso5") + box(b"moov") + box(b"moof") + box(b"mdat", b"x" * 50) + box(b"mfra", b"y" * 40),
+        ),
     )
 
     @pytest.mark.parametrize(("format_", "body"), WHOLE)
@@ -136,6 +150,10 @@ class TestCompleteness:
             ftyp(b"isom") + box(b"moov") + b"\0\0\0",
             ftyp(b"isom") + box(b"moov") + struct.pack(">I4sQ", 1, b"mdat", 15),
             ftyp(b"isom") + box(b"moov") + struct.pack(">I4s", 1, b"mdat"),
+            ftyp(b"isom") + box(b"moov"),
+            ftyp(b"isom") + box(b"moov") + box(b"mdat"),
+            ftyp(b"isom") + box(b"moov") + box(b"moof") + box(b"mdat", b"x" * 50),
+            ftyp(b"isom") + box(b"meta") + box(b"mdat", b"x" * 50),
         ],
         ids=[
             "no moov",
@@ -144,6 +162,10 @@ class TestCompleteness:
             "odd bytes",
             "too small a long box",
             "half a header",
+            "no media",
+            "empty media",
+            "a fragment that others may follow",
+            "an image's boxes",
         ],
     )
     def test_boxes_that_do_not_say_where_the_film_ends_prove_nothing(self, body: bytes) -> None:
@@ -151,6 +173,31 @@ class TestCompleteness:
         completeness.feed(body)
 
         assert not completeness.proven
+
+    @pytest.mark.parametrize(
+        ("format_", "body", "hollow"),
+        [
+            (MP4, ftyp(b"isom") + box(b"moov", b"x" * 20), True),
+            (MP4, ftyp(b"isom") + box(b"moov") + box(b"mdat"), True),
+            (MP4, ftyp(b"isom") + box(b"moov") + box(b"mdat", b"x"), False),
+            (MP4, ftyp(b"isom") + box(b"moov") + struct.pack(">I4s", 0, b"mdat") + b"x", False),
+            (MP4, ftyp(b"isom") + box(b"moov") + struct.pack(">I4sQ", 1, b"mdat", 17) + b"x", False),
+            (MOV, ftyp(b"qt  ") + box(b"wide") + box(b"moov"), True),
+            (WEBM, b"\x1a\x45\xdf\xa3 webm", True),
+            (WEBM, b"\x1a\x45\xdf\xa3 webm \x1f\x43\xb6\x75 x", False),
+            (AVIF, ftyp(b"avif") + box(b"meta"), False),
+            (JPEG, b"\xff\xd8\xff", False),
+        ],
+    )
+    @pytest.mark.parametrize("step", [1, 7, 1000])
+    def test_a_video_without_pictures_is_seen_through_however_it_comes(
+        self, format_: Format, body: bytes, hollow: bool, step: int
+    ) -> None:
+        completeness = Completeness(format_)
+        for start in range(0, len(body), step):
+            completeness.feed(memoryview(body)[start : start + step])
+
+        assert completeness.hollow is hollow
 
     def test_a_webm_is_never_proven(self) -> None:
         completeness = Completeness(WEBM)
@@ -180,6 +227,6 @@ class TestInspecting:
         assert found is not None
         assert (found.bytes, found.complete) == (5000, False)
 
-    @pytest.mark.parametrize("pieces", [[], [b"<html>"], [PHOTO]])
+    @pytest.mark.parametrize("pieces", [[], [b"<html>"], [PHOTO], [ftyp(b"isom") + box(b"moov")]])
     def test_something_else_is_nothing(self, pieces: list[bytes]) -> None:
         assert inspect(pieces, "video") is None

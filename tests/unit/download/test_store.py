@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+from pytest_mock import MockerFixture
 
 from airflow_provider_luma.download.store import Store
 from airflow_provider_luma.exceptions import LumaStorageError
@@ -202,6 +205,93 @@ class TestFolders:
 
         assert fs.find("/videos") == ["/videos/a.mp4"]
         fs.rm("/videos", recursive=True)
+
+
+class TestPowerCuts:
+    """What is renamed but not synchronised can be empty, or gone, after a power cut."""
+
+    @pytest.fixture
+    def synced(self, mocker: MockerFixture) -> list[tuple[str, bool]]:
+        """What was synchronised, and whether the file stood under its name by then."""
+        log: list[tuple[str, bool]] = []
+        real = os.fsync
+
+        def fsync(descriptor: int) -> None:
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
+            log.append((path.name, (path / "a.mp4").exists()))
+            real(descriptor)
+
+        mocker.patch.object(os, "fsync", fsync)
+        return log
+
+    def test_a_local_file_is_on_the_disk_before_it_is_renamed_and_its_folder_after(
+        self, tmp_path: Path, synced: list[tuple[str, bool]]
+    ) -> None:
+        partial = store_at(tmp_path).create("a.mp4")
+        partial.write(b"x")
+        partial.commit()
+
+        [(first, _), second] = synced
+        assert first.startswith(".luma-me-")
+        assert second == (tmp_path.name, True)
+
+    def test_folders_that_are_made_for_it_are_on_the_disk_too(
+        self, tmp_path: Path, synced: list[tuple[str, bool]]
+    ) -> None:
+        store = store_at(tmp_path / "new" / "videos")
+        store.prepare()
+        assert {name for name, _ in synced} == {tmp_path.name, "new"}
+        synced.clear()
+
+        partial = store.create("run/a.mp4")
+        partial.write(b"x")
+        partial.commit()
+
+        assert [name for name, _ in synced][1:] == ["videos", "run"]
+
+    def test_a_disk_that_fails_to_keep_it_is_told(self, tmp_path: Path, mocker: MockerFixture) -> None:
+        partial = store_at(tmp_path).create("a.mp4")
+        partial.write(b"x")
+        mocker.patch.object(os, "fsync", side_effect=OSError(errno.EIO, os.strerror(errno.EIO)))
+
+        with pytest.raises(LumaStorageError, match="Input/output error"):
+            partial.commit()
+
+        assert names(tmp_path) == []
+
+    def test_a_file_system_without_such_folders_is_no_error(
+        self, tmp_path: Path, mocker: MockerFixture
+    ) -> None:
+        mocker.patch.object(os, "fsync", side_effect=[None, OSError(errno.EINVAL, "no fsync of folders")])
+        partial = store_at(tmp_path).create("a.mp4")
+        partial.write(b"x")
+
+        partial.commit()
+
+        assert names(tmp_path) == ["a.mp4"]
+
+    def test_a_store_that_is_not_local_is_left_alone(self, mocker: MockerFixture) -> None:
+        fsync = mocker.patch.object(os, "fsync")
+        fs = MemoryFileSystem()
+        partial = Store(fs, "/synced", label="memory://synced", owner="me").create("a.mp4")
+        partial.write(b"x")
+        partial.commit()
+        fs.rm("/synced", recursive=True)
+
+        assert fsync.call_count == 0
+
+    def test_what_a_store_says_is_cleaned(self, tmp_path: Path) -> None:
+        class Rude(LocalFileSystem):
+            cachable = False
+
+            def mv(self, *args: Any, **kwargs: Any) -> None:
+                raise RuntimeError("\x1b[31mred\u202e" + "x" * 5000)
+
+        with pytest.raises(LumaStorageError) as caught:
+            store_at(tmp_path, Rude()).create("a.mp4").commit()
+
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 1000
 
 
 class TestObjectStores:

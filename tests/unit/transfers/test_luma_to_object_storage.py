@@ -124,6 +124,20 @@ class TestFailures:
         assert error.task_ids == ("task_0", "task_1")
         assert not error.retryable
 
+    @pytest.mark.parametrize(
+        ("kept", "words"),
+        [
+            (0, "1 of 1 file could not be kept. it broke."),
+            (1, " The other one is in s3://bucket/videos, and a retry doesn't fetch it again."),
+            (2, " The others are in s3://bucket/videos, and a retry doesn't fetch them again."),
+        ],
+    )
+    def test_the_others_are_told_of_only_if_there_are_any(self, kept: int, words: str) -> None:
+        message = str(self.failed(LumaDownloadError("it broke.", retryable=True), kept=kept))
+
+        assert message.endswith(words)
+        assert message.count("other") == min(kept, 1)
+
     def test_a_retry_can_help_if_it_can_help_one_of_them(self) -> None:
         assert self.failed(
             LumaDownloadError("one.", retryable=False), LumaDownloadError("two.", retryable=True)
