@@ -47,6 +47,8 @@ def failed(task_id: str) -> LumaTask:
 class Relay:
     """A client that gives the answers of its script, and the last one for ever."""
 
+    batch_size = 100
+
     def __init__(self, *answers: Sequence[LumaTask] | LumaError) -> None:
         self.answers = list(answers)
         self.asked: list[list[str]] = []
