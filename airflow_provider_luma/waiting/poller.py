@@ -189,7 +189,7 @@ class Poller:
         """
         Whether a call has worked with what the connection says.
 
-        From then on a refusal of the key is passing: a relay's caches and databases refuse good ones at times.
+        From then on a refusal of the key is passing: caches of relays refuse good ones at times.
         """
         return self._proven
 

@@ -100,7 +100,7 @@ class Waiter:
         return bool(self._calls)
 
     def _next_time(self, held_until: float) -> float:
-        """Return when to serve it while rounds are held back; the last look is at the deadline all the same."""
+        """Return when to serve it while rounds are held back, its last look at the deadline excepted."""
         moment = max(self.due, held_until)
         return min(moment, self.deadline) if self.due <= self.deadline else moment
 

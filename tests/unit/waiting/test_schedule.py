@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_luma.client.models import LumaTask, TaskState
+from airflow_provider_luma.delays import MAX_DELAY
 from airflow_provider_luma.exceptions import (
     LumaAuthError,
     LumaBusyError,
@@ -524,7 +525,7 @@ class TestRetryAfter:
     def test_it_is_bounded(self, clock: Clock) -> None:
         clock.join("t1", interval=5)
         clock.end(clock.begin()[0], self.busy(1e6))
-        assert clock.schedule.next_round() == clock.now + MAX_BACKOFF
+        assert clock.schedule.next_round() == clock.now + MAX_DELAY
 
     def test_the_longest_counts(self) -> None:
         clock = Clock(batch_size=1)
