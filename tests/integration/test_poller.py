@@ -92,7 +92,8 @@ class TestSharing:
         assert all(count == 1 for call in connected.calls for count in Counter(call.ids).values())
 
     def test_settled_ids_are_asked_for_no_more(self, connected: LumaSandbox) -> None:
-        early, late = connected.add_task(completes_after=0), connected.add_task(completes_after=0.7)
+        early = connected.add_task(completes_after=0)
+        late = connected.add_task(state="completed", without_video_for=1)
 
         reports(trigger([early, late]))
 
@@ -253,7 +254,7 @@ class TestAfterAPollThatWorked:
     def test_one_refusal_ends_none_of_fifty_waiters(
         self, connected: LumaSandbox, fault: faults.Fault
     ) -> None:
-        ids = [connected.add_task(completes_after=2.5 * INTERVAL) for _ in range(50)]
+        ids = [connected.add_task(state="completed", without_video_for=2) for _ in range(50)]
         connected.fail_next("batch", fault, skip=1)
 
         assert verdicts(reports(*map(trigger, ids))) == ["done"] * 50
