@@ -114,6 +114,7 @@ class LumaTask(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     thumbnail: Media | None = None
     last_frame: Media | None = None
     problem: str | None = None
+    state_text: str | None = None
 
     @property
     def video_url(self) -> str | None:

@@ -274,6 +274,7 @@ class LumaSubmitOperator(BaseOperator):
                 timed_out_by=limit.timed_out_by,
                 max_failed=policy.max_failed,
                 missing_polls=policy.missing_polls,
+                progress=Progress.of(ids, answered=True).to_json(),
             ),
             method_name="execute_complete",
             timeout=limit.defer_timeout,
@@ -281,7 +282,8 @@ class LumaSubmitOperator(BaseOperator):
 
     def _wait_here(self, ids: Sequence[str], refused: int) -> Report:
         hook = LumaHook(self.luma_conn_id)
-        watch = Watch(Progress.of(ids), self._wait_policy(refused), self.log)
+        # The submits have worked, so an answer that refuses the key is passing.
+        watch = Watch(Progress.of(ids, answered=True), self._wait_policy(refused), self.log)
         watch.tolerate_poll_failures(hook.settings.max_poll_failures)
         deadline = time.monotonic() + self.timeout
         while True:

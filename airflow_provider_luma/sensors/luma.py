@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from airflow.providers.common.compat.sdk import (
+    AirflowNotFoundException,
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
@@ -19,7 +20,8 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.triggers.base import StartTriggerArgs
 
-from airflow_provider_luma.exceptions import LumaConfigError, LumaError
+from airflow_provider_luma.delays import delay_before_retry
+from airflow_provider_luma.exceptions import LumaConfigError, LumaError, LumaUnavailableError
 from airflow_provider_luma.hooks.luma import LumaHook, final_errors_fail_the_task
 from airflow_provider_luma.links.luma import LumaVideosLink
 from airflow_provider_luma.outcomes import DEFER_GRACE, TimedOutBy, check_report, time_limit
@@ -55,8 +57,9 @@ class LumaTaskSensor(BaseSensorOperator):
     XCom of its own. An empty list of ids succeeds at once with ``[]``.
 
     The task fails without retries when more than ``max_failed`` tasks failed, when the time is over, and
-    when the relay refuses to be asked (a wrong key, say); ``soft_fail`` skips it instead. Passing trouble
-    with the relay is waited out, up to 20 polls in a row; then the task fails and may be retried.
+    when the relay refuses the very first poll (a wrong key, say); ``soft_fail`` skips it instead. After a
+    poll that worked, any failing answer is waited out, up to 20 polls in a row; then the task fails and may
+    be retried.
 
     :param luma_task_ids: A list of ids, one id, or a template that renders to either. (templated)
     :param luma_conn_id: Id of the Airflow connection. (templated)
@@ -217,6 +220,12 @@ class LumaTaskSensor(BaseSensorOperator):
                 client = self.hook.client
             except LumaError as error:
                 watch.take_error(error)
+            except AirflowNotFoundException as error:
+                # Airflow says the same while its API server or a secrets backend is out of reach.
+                if not watch.progress.answered:
+                    raise
+                conn_id = self.luma_conn_id
+                watch.take_error(LumaUnavailableError(f"Connection {conn_id!r} can't be read: {error}"))
             else:
                 watch.poll(client)
             verdict = watch.verdict(timed_out=time.time() >= self._deadline)
@@ -247,8 +256,10 @@ class LumaTaskSensor(BaseSensorOperator):
         return (self._started or time.time()) + self.timeout
 
     def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
+        asked = self._watch.retry_after if self._watch is not None else None
+        seconds = delay_before_retry(asked, own=super()._get_next_poke_interval(*args, **kwargs))
         # The last poll comes when the time is over, not up to an interval later.
-        return min(super()._get_next_poke_interval(*args, **kwargs), max(0.0, self._deadline - time.time()))
+        return min(seconds, max(0.0, self._deadline - time.time()))
 
     def _defer(self, context: Context, progress: Progress) -> None:
         limit = time_limit(self, context, deadline=self._deadline, timeout=self.timeout)
@@ -291,7 +302,9 @@ class LumaTaskSensor(BaseSensorOperator):
             return Watch(Progress.presumed_missing(ids, polls), policy, self.log)
         memory = (store.get(_MEMORY_KEY) or {}) if polls else {}
         if memory.get("try_number") != context["ti"].try_number:
-            return Watch(Progress.of(ids), policy, self.log)
+            # A memory that was lost is no reason to give up at one answer that would otherwise pass.
+            lost = bool(polls) and not memory
+            return Watch(Progress.of(ids, answered=lost), policy, self.log)
         return Watch(Progress.from_json(ids, memory["progress"]), policy, self.log, said=memory["said"])
 
     def _remember(self, context: Context, watch: Watch) -> None:

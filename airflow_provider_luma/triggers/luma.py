@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,8 @@ from airflow_provider_luma.waiting.progress import Progress, Report, WaitPolicy
 from airflow_provider_luma.waiting.schedule import Answer
 from airflow_provider_luma.waiting.watch import Watch
 
+log = logging.getLogger(__name__)
+
 _END_EVENTS: Final = {"success": TaskSuccessEvent, "failed": TaskFailedEvent, "skipped": TaskSkippedEvent}
 
 
@@ -34,17 +37,27 @@ class _AirflowMeter:
     """Sends the poller's measurements to Airflow's metrics, tagged with the connection."""
 
     def __init__(self, luma_conn_id: str) -> None:
-        self._stats = airflow_stats()
+        self._stats: Any = airflow_stats()
         self._tags = {"conn_id": luma_conn_id}
 
     def incr(self, name: str, count: int = 1) -> None:
-        self._stats.incr(name, count, tags=self._tags)
+        self._send("incr", name, count)
 
     def gauge(self, name: str, value: float) -> None:
-        self._stats.gauge(name, value, tags=self._tags)
+        self._send("gauge", name, value)
 
     def timing(self, name: str, seconds: float) -> None:
-        self._stats.timing(name, timedelta(seconds=seconds), tags=self._tags)
+        self._send("timing", name, timedelta(seconds=seconds))
+
+    def _send(self, kind: str, name: str, value: Any) -> None:
+        if self._stats is None:
+            return
+        try:
+            getattr(self._stats, kind)(name, value, tags=self._tags)
+        except Exception:
+            # A metrics backend that the deployment has chosen may raise anything; no wait may end by it.
+            log.warning("Metrics of connection %s are no longer sent.", self._tags["conn_id"], exc_info=True)
+            self._stats = None
 
 
 class LumaTaskTrigger(BaseTrigger):
@@ -185,7 +198,12 @@ class LumaTaskTrigger(BaseTrigger):
             nonlocal verdict
             watch.tolerate_poll_failures(subscription.poller.max_poll_failures)
             if answer is not None:
-                watch.take(answer.tasks, asked=answer.asked, error=answer.error)
+                watch.take(
+                    answer.tasks,
+                    asked=answer.asked,
+                    error=answer.error,
+                    answered=subscription.poller.proven,
+                )
             verdict = watch.verdict(timed_out=subscription.timed_out)
             return watch.progress.open_ids if verdict == "waiting" else ()
 
@@ -198,6 +216,7 @@ class LumaTaskTrigger(BaseTrigger):
                 interval=self.poll_interval,
                 deadline=deadline,
                 meter=_AirflowMeter(self.luma_conn_id),
+                answered=watch.progress.answered,
             ) as subscription:
                 self.log.info(
                     "Waiting for Luma tasks together with %d others: %s",

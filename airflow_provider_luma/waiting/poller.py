@@ -19,17 +19,17 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from math import inf
-from typing import Any, Final, Protocol, TypeVarTuple, Unpack
+from typing import Any, Final, Protocol, TypeVar, TypeVarTuple, Unpack
 from weakref import WeakKeyDictionary
 
 from airflow_provider_luma.client.luma import DEFAULT_BATCH_SIZE, LumaClient
-from airflow_provider_luma.client.models import LumaTask
 from airflow_provider_luma.client.settings import DEFAULT_MAX_POLL_FAILURES, RelaySettings
-from airflow_provider_luma.exceptions import LumaAuthError, LumaConfigError, LumaError
+from airflow_provider_luma.exceptions import LumaAuthError, LumaConfigError, LumaError, LumaRequestError
 from airflow_provider_luma.waiting.schedule import Answer, Call, Schedule, Waiter, spread
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 MAX_CALLS: Final = 4
@@ -163,6 +163,9 @@ class Poller:
         self._settings: RelaySettings | None = None
         self._client: LumaClient | None = None
         self._read_at = 0.0
+        self._proven = False
+        self._refusing = asyncio.Lock()
+        self._round_of_refusals = -inf
         self._opening = asyncio.Lock()
         self._changed = asyncio.Event()
         self._wake_at = inf
@@ -181,9 +184,18 @@ class Poller:
         """How many polls in a row may fail, as the connection says."""
         return self._settings.max_poll_failures if self._settings else DEFAULT_MAX_POLL_FAILURES
 
+    @property
+    def proven(self) -> bool:
+        """
+        Whether a call has worked with what the connection says.
+
+        From then on a refusal of the key is passing: caches of relays refuse good ones at times.
+        """
+        return self._proven
+
     @contextmanager
     def subscribe(
-        self, ids: Iterable[str], take: Take, *, interval: float, deadline: float
+        self, ids: Iterable[str], take: Take, *, interval: float, deadline: float, answered: bool = False
     ) -> Iterator[Subscription]:
         """
         Wait for ids, in the running event loop.
@@ -192,10 +204,13 @@ class Poller:
         :param take: Takes in the answers.
         :param interval: Seconds between two answers; the first comes after one interval.
         :param deadline: When the last answer is due, in seconds since the epoch.
+        :param answered: Whether the waiter knows of a call that has worked with this connection.
         """
         now = asyncio.get_running_loop().time()
         due = now + deadline - time.time()
-        waiter = self._schedule.join(ids, interval=interval, deadline=due, now=now)
+        waiter = self._schedule.join(ids, interval=interval, deadline=due, now=now, answered=answered)
+        # A poll in a worker proves the connection too, unless it has changed since it was read here.
+        self._proven = self._proven or (answered and self._client is None)
         subscription = self._subscriptions[waiter] = Subscription(self, waiter, take, due)
         self._start()
         if waiter.due < self._wake_at:
@@ -305,29 +320,65 @@ class Poller:
     async def _make(self, call: Call) -> None:
         loop = asyncio.get_running_loop()
         ids = self._schedule.take_turn(call)
-        busy = self._schedule.busy(loop.time())
+        busy = self._schedule.busy(loop.time(), call)
         if busy is not None or not ids:
             self._deliver(self._schedule.drop(call, busy))
             return
         try:
-            tasks = await self._ask(ids)
-        except LumaError as error:
-            self._meter.incr("luma.poller.failures")
-            self._deliver(self._failed(call, error))
+            answers = await self._answers(call, ids)
         except Exception as error:
             log.exception("Polling Luma tasks broke")
             for waiter in call.waiters:
                 self._subscriptions[waiter].fail(error)
             self._schedule.drop(call)
         else:
-            self._deliver(self._schedule.succeed(call, tasks, now=loop.time()))
+            self._deliver(answers)
+
+    async def _answers(self, call: Call, ids: list[str]) -> dict[Waiter, Answer]:
+        loop = asyncio.get_running_loop()
+        try:
+            tasks = await self._ask(lambda client: client.query(ids))
+        except LumaRequestError as error:
+            self._meter.incr("luma.poller.failures")
+            if why := await self._why_no_call_works(call, error):
+                return self._failed(call, why)
+            self._proven = True
+            return self._schedule.refuse(call, error, now=loop.time())
+        except LumaError as error:
+            self._meter.incr("luma.poller.failures")
+            return self._failed(call, error)
+        self._proven = True
+        return self._schedule.succeed(call, tasks, now=loop.time())
 
     def _failed(self, call: Call, error: LumaError) -> dict[Waiter, Answer]:
         if not call.waiters:
             return self._schedule.drop(call)
-        if isinstance(error, LumaAuthError | LumaConfigError):
+        if isinstance(error, LumaConfigError):
             return self._schedule.fail_everyone(error)
-        return self._schedule.fail(call, error, now=asyncio.get_running_loop().time())
+        answers = self._schedule.fail(call, error, now=asyncio.get_running_loop().time())
+        if isinstance(error, LumaAuthError) and not self._proven:
+            answers |= self._schedule.fail_unanswered(error)
+        return answers
+
+    async def _why_no_call_works(self, call: Call, refusal: LumaRequestError) -> LumaError | None:
+        """
+        Find out whether an id is why the relay has refused a call; ask for an id that is nobody's if need be.
+
+        :return: ``None`` when an id is why, else why no call at all would get through.
+        """
+        async with self._refusing:
+            if not self._schedule.in_doubt(call, refusal):
+                return None
+            if call.planned_at <= self._round_of_refusals:
+                return refusal
+            try:
+                await self._ask(lambda client: client.check())
+            except LumaRequestError:
+                self._round_of_refusals = call.planned_at
+                return refusal
+            except LumaError as error:
+                return error
+        return None
 
     def _deliver(self, answers: Mapping[Waiter, Answer]) -> None:
         for waiter, answer in answers.items():
@@ -338,24 +389,25 @@ class Poller:
 
     # The connection
 
-    async def _ask(self, ids: list[str]) -> dict[str, LumaTask]:
+    async def _ask(self, call: Callable[[LumaClient], T]) -> T:
+        """Make exactly one call; two when the key is refused and the connection has another one by now."""
         started = asyncio.get_running_loop().time()
         client = await self._open()
         try:
-            return await self._timed(client, ids)
+            return await self._timed(client, call)
         except LumaAuthError:
             renewed = await self._open(since=started)
             if renewed is client:
                 raise
             log.info("The relay refused the API key, and the connection has changed since: asking with it.")
-            return await self._timed(renewed, ids)
+            return await self._timed(renewed, call)
 
-    async def _timed(self, client: LumaClient, ids: list[str]) -> dict[str, LumaTask]:
+    async def _timed(self, client: LumaClient, call: Callable[[LumaClient], T]) -> T:
         loop = asyncio.get_running_loop()
         started = loop.time()
         self._meter.incr("luma.poller.calls")
         try:
-            return await loop.run_in_executor(self._threads, client.get_tasks, ids)
+            return await loop.run_in_executor(self._threads, call, client)
         finally:
             self._meter.timing("luma.poller.call_duration", loop.time() - started)
 
@@ -379,6 +431,7 @@ class Poller:
         client = await loop.run_in_executor(self._threads, lambda: settings.client(max_retries=0))
         if self._client is not None:
             self._client.close()
+            self._proven = False
         self._client, self._settings = client, settings
         self._schedule.batch_size = settings.batch_size
         return client
@@ -397,6 +450,7 @@ def shared_poll(
     interval: float,
     deadline: float,
     meter: Meter,
+    answered: bool = False,
 ) -> Iterator[Subscription]:
     """
     Wait for ids together with everyone else in the running event loop who uses the same connection.
@@ -408,13 +462,16 @@ def shared_poll(
     :param interval: Seconds between two answers; the first comes after one interval.
     :param deadline: When the last answer is due, in seconds since the epoch.
     :param meter: Where measurements go.
+    :param answered: Whether the waiter knows of a call that has worked with this connection.
     """
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
     poller = pollers.get(connection)
     if poller is None:
         poller = pollers[connection] = Poller(load_settings, meter=meter)
     try:
-        with poller.subscribe(ids, take, interval=interval, deadline=deadline) as subscription:
+        with poller.subscribe(
+            ids, take, interval=interval, deadline=deadline, answered=answered
+        ) as subscription:
             yield subscription
     finally:
         if not poller.waiters and pollers.get(connection) is poller:

@@ -8,6 +8,7 @@ they cannot come to different ends.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, Literal, Self
@@ -15,7 +16,15 @@ from typing import Any, Final, Literal, Self
 import msgspec
 
 from airflow_provider_luma.client.models import LumaTask, TaskState
-from airflow_provider_luma.exceptions import LumaConfigError, LumaError, shorten_ids
+from airflow_provider_luma.exceptions import (
+    LumaApiError,
+    LumaAuthError,
+    LumaConfigError,
+    LumaEndpointError,
+    LumaError,
+    shorten_ids,
+)
+from airflow_provider_luma.text import clean_text
 
 Verdict = Literal["waiting", "done", "failed", "timed_out", "refused", "unreachable"]
 """
@@ -24,13 +33,16 @@ How the waiting stands.
 ``done``: every id came to its end, and no more than ``max_failed`` of them failed.
 ``failed``: more than ``max_failed`` failed; the rest is not waited for.
 ``timed_out``: the deadline has passed.
-``refused``: the relay refuses to be asked, and asking again can't help (a wrong key, say).
+``refused``: no poll has worked yet, and asking again can't help (a wrong key, say).
 ``unreachable``: the relay could not be asked ``max_poll_failures`` times in a row.
 """
 
 _Doubt = Literal["missing", "without_video", "unreadable"]
 
 _MAX_TEXT: Final = 300
+_MAX_WORD: Final = 80
+_MAX_NOTES: Final = 3
+_TEMPORARY_REDIRECTS: Final = (302, 303, 307)
 
 
 class WaitPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +52,8 @@ class WaitPolicy(msgspec.Struct, frozen=True, kw_only=True):
     :param max_failed: How many tasks may fail; ``None`` means any number.
     :param missing_polls: How many answers in a row may leave an id out, tell it completed without a
         video, or tell it illegibly, before it counts as failed.
-    :param max_poll_failures: How many polls in a row may fail for passing reasons.
+    :param max_poll_failures: How many polls in a row may fail for passing reasons. A poll of which a part
+        was answered has not failed.
     """
 
     max_failed: int | None = 0
@@ -70,7 +83,12 @@ class Doubt(msgspec.Struct, frozen=True):
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """How many polls in a row failed as a whole, and what the last one said."""
+    """
+    How many polls in a row failed as a whole, and what the last one said.
+
+    ``polls`` is 0 when a part of the last one was answered. ``retryable`` is false when no later poll can
+    get through either.
+    """
 
     text: str
     polls: int
@@ -97,7 +115,9 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """
     What is known of the tasks that someone waits for. A value: each answer makes a new one.
 
-    A task that has come to its end stays there, whatever later answers say.
+    A task that has come to its end stays there, whatever later answers say. ``notes`` holds the relay's own
+    words about tasks whose state is unknown. ``answered`` says whether the connection has worked before: from
+    then on every failing answer is passing.
     """
 
     ids: tuple[str, ...]
@@ -105,16 +125,27 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     doubts: dict[str, Doubt] = {}
     failed: dict[str, str] = {}
     trouble: Trouble | None = None
+    notes: dict[str, str] = {}
+    answered: bool = False
 
     @classmethod
-    def of(cls, ids: Iterable[str]) -> Self:
-        """Begin to wait for *ids*; repeated ones count once."""
-        return cls(ids=tuple(dict.fromkeys(ids)))
+    def of(cls, ids: Iterable[str], *, answered: bool = False) -> Self:
+        """
+        Begin to wait for *ids*; repeated ones count once.
+
+        :param ids: The ids to wait for.
+        :param answered: Whether a call with the same connection has worked before.
+        """
+        return cls(ids=tuple(dict.fromkeys(ids)), answered=answered)
 
     @classmethod
     def presumed_missing(cls, ids: Iterable[str], polls: int) -> Self:
-        """Go on without a memory: what the next answer leaves out, the *polls* before left out as well."""
-        progress = cls.of(ids)
+        """
+        Go on without a memory: what the next answer leaves out, the *polls* before left out as well.
+
+        A final error would have ended the waiting at one of them, so the connection is taken for good.
+        """
+        progress = cls.of(ids, answered=True)
         return msgspec.structs.replace(
             progress, doubts={task_id: Doubt("missing", polls) for task_id in progress.ids}
         )
@@ -122,7 +153,9 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @classmethod
     def from_json(cls, ids: Iterable[str], data: Mapping[str, Any]) -> Self:
         """Rebuild what :meth:`to_json` gave, for the same ids."""
-        return msgspec.convert({**data, "ids": tuple(ids)}, cls)
+        # Triggers that were stored before there was this field know it by what the relay has answered.
+        answered = bool(data.get("states") or data.get("doubts"))
+        return msgspec.convert({"answered": answered, **data, "ids": tuple(ids)}, cls)
 
     def to_json(self) -> dict[str, Any]:
         """Give what is known as JSON primitives, without the ids themselves."""
@@ -156,6 +189,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         *,
         asked: Sequence[str] | None = None,
         error: LumaError | None = None,
+        answered: bool = False,
     ) -> Progress:
         """
         Take in one answer; one without any news gives this very value back.
@@ -164,11 +198,14 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         :param policy: What is tolerated.
         :param asked: The ids that were asked for. Default: all that were open.
         :param error: Why the others could not be asked for.
+        :param answered: Whether the connection is known to have worked, for example for another waiter.
         """
+        got_through = error is None or bool(asked)
+        answered = answered or self.answered or got_through
         wanted = self.open_ids
         if asked is not None and asked != wanted:
-            answered = set(asked)
-            wanted = [task_id for task_id in wanted if task_id in answered]
+            was_asked = set(asked)
+            wanted = [task_id for task_id in wanted if task_id in was_asked]
         states, doubts, failed = self.states, self.doubts, self.failed
         news = [
             task_id
@@ -176,16 +213,20 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             if (task := answer.get(task_id)) is None
             or task.state is not states.get(task_id)
             or task.problem is not None
+            or (task.state is TaskState.UNKNOWN and _note(task) != self.notes.get(task_id, ""))
             or task_id in doubts
         ]
-        if not news and error is None and self.trouble is None:
+        if not news and error is None and self.trouble is None and answered == self.answered:
             return self
-        states, doubts, failed = dict(states), dict(doubts), dict(failed)
+        states, doubts, failed, notes = dict(states), dict(doubts), dict(failed), dict(self.notes)
         for task_id in news:
             task = answer.get(task_id)
             doubt = _doubt(task)
             if task is not None and task.problem is None:
                 states[task_id] = task.state
+                notes.pop(task_id, None)
+                if note := _note(task):
+                    notes[task_id] = note
             if doubt is None:
                 doubts.pop(task_id, None)
                 if task is not None and task.state is TaskState.FAILED:
@@ -198,12 +239,19 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             doubts[task_id] = doubt
             if doubt.polls >= policy.missing_polls:
                 failed[task_id] = _reason(doubt)
-        trouble = None if error is None else self._more_trouble(error)
-        return Progress(ids=self.ids, states=states, doubts=doubts, failed=failed, trouble=trouble)
-
-    def _more_trouble(self, error: LumaError) -> Trouble:
-        polls = self.trouble.polls + 1 if self.trouble is not None else 1
-        return Trouble(str(error), polls, error.retryable)
+        trouble = None
+        if error is not None:
+            polls = 0 if got_through else (self.trouble.polls if self.trouble else 0) + 1
+            trouble = Trouble(str(error), polls, not _is_final(error, answered=answered))
+        return Progress(
+            ids=self.ids,
+            states=states,
+            doubts=doubts,
+            failed=failed,
+            trouble=trouble,
+            notes=notes,
+            answered=answered,
+        )
 
     def verdict(self, policy: WaitPolicy, *, timed_out: bool = False) -> Verdict:
         """
@@ -228,9 +276,20 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """Count the states in a line such as ``37/100 completed, 1 failed, 62 processing``."""
         completed = len(self.ids) - len(self.open_ids) - len(self.failed)
         failed = [f"{len(self.failed)} failed"] if self.failed else []
-        standings = list(map(self._standing, self.open_ids))
-        rest = [f"{count} {name}" for name in _OPEN_STANDINGS if (count := standings.count(name))]
+        standings = Counter(map(self._standing, self.open_ids))
+        rest = [f"{count} {name}" for name in _OPEN_STANDINGS if (count := standings[name])]
+        if standings[TaskState.UNKNOWN.value] and (notes := self._open_notes()):
+            rest = [f"{part} ({notes})" if part.endswith(TaskState.UNKNOWN.value) else part for part in rest]
         return ", ".join([f"{completed}/{len(self.ids)} completed", *failed, *rest])
+
+    def _open_notes(self) -> str:
+        """Join the different words about open tasks whose state is unknown."""
+        open_notes = (
+            self.notes[id_]
+            for id_ in self.open_ids
+            if id_ in self.notes and self._standing(id_) == TaskState.UNKNOWN.value
+        )
+        return _join(dict.fromkeys(open_notes), _MAX_NOTES)
 
     def report(self, verdict: Verdict, policy: WaitPolicy, *, waited: str = "the timeout") -> Report:
         """
@@ -252,7 +311,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                     "again; to generate them anew, submit them again."
                 )
             case "timed_out":
-                standing = _join(f"{id_} ({self._standing(id_)})" for id_ in self.open_ids)
+                standing = _join(f"{id_} ({self._standing_in_words(id_)})" for id_ in self.open_ids)
                 trouble = f" The last poll failed: {self.trouble.text}" if self.trouble else ""
                 return (
                     f"Luma tasks are not finished after {waited}: {summary}. Not finished: {standing}."
@@ -266,6 +325,11 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                 )
             case _:
                 return f"Luma tasks: {summary}."
+
+    def _standing_in_words(self, task_id: str) -> str:
+        standing = self._standing(task_id)
+        note = self.notes.get(task_id) if standing == TaskState.UNKNOWN.value else None
+        return f"{standing}, {note}" if note else standing
 
     def _standing(self, task_id: str) -> str:
         if task_id in self.failed:
@@ -289,6 +353,33 @@ _OPEN_STANDINGS: Final = (
     *_DOUBT_NAMES.values(),
     _NOT_SEEN,
 )
+
+
+def _is_final(error: LumaError, *, answered: bool) -> bool:
+    """
+    Decide whether asking again can't help.
+
+    Challenge pages, maintenance redirects and refusals of a valid key come in the middle of good polls and
+    pass again. So a refusal by the relay is final only as long as no call with the connection has worked, and
+    a page of a proxy only when it means that the host is wrong.
+    """
+    if error.retryable:
+        return False
+    if not isinstance(error, LumaApiError):
+        # Not an answer: the connection itself is unusable, and only its owner can mend it.
+        return True
+    if answered or error.status in _TEMPORARY_REDIRECTS:
+        return False
+    return error.well_formed or isinstance(error, LumaAuthError | LumaEndpointError)
+
+
+def _note(task: LumaTask) -> str:
+    """Quote the relay's word for an unknown state, and the reason beside it."""
+    if task.state is not TaskState.UNKNOWN:
+        return ""
+    word = f'"{clean_text(task.state_text, _MAX_WORD)}"' if task.state_text else ""
+    reason = " ".join(clean_text(task.failure_reason or "", _MAX_TEXT).split())
+    return ": ".join(filter(None, (word, reason)))
 
 
 def _doubt(task: LumaTask | None) -> Doubt | None:

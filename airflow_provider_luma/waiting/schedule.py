@@ -11,9 +11,13 @@ Waiters with overlapping ids and different intervals share calls by these rules:
 * A round asks for each id once, and for no id that nobody waits for any more. Those who wait for few ids
   come first, so that someone who waits for a hundred thousand delays nobody.
 * Ids whose call fails while another call gets through are asked for in ever smaller calls, round by round,
-  until the one that makes calls fail stands alone and hurts only its owners.
+  until the one that makes calls fail stands alone and hurts only its owners. This is the only bisection of
+  the shared poll: each call is one HTTP request.
+* A refusal of a call for one id alone is an answer about that id: it is unknown to the relay, or illegible.
 * When nobody gets through, rounds become rarer. Every third of them asks for some ids one by one, more of
   them each time, to see whether it is the relay that fails, or an id in every call.
+* A relay that asks to be left alone is, for everyone. But a waiter's last look comes at its deadline, however
+  rare the rounds have become.
 """
 
 from __future__ import annotations
@@ -24,13 +28,16 @@ from itertools import groupby
 from math import inf
 from typing import Final, NamedTuple, TypeVar
 
-from airflow_provider_luma.client.models import LumaTask
+from airflow_provider_luma.client.models import LumaTask, TaskState
+from airflow_provider_luma.delays import MAX_DELAY
 from airflow_provider_luma.exceptions import (
     LumaApiError,
     LumaConnectionError,
     LumaError,
+    LumaRequestError,
     LumaResponseError,
     LumaServerError,
+    LumaTaskNotFoundError,
 )
 
 T = TypeVar("T")
@@ -39,7 +46,12 @@ MAX_BACKOFF: Final = 120.0
 """Seconds between rounds, at most, while the relay doesn't answer anyone (or the interval, if longer)."""
 
 MAX_SUSPECT_BATCHES: Final = 16
-"""About how many further calls a round makes, at most, for ids that made calls fail."""
+"""
+About how many further calls a round makes, at most, for ids that made calls fail.
+
+Calls that the relay refuses are not bounded: they are answered quickly, and an id that is refused alone is
+soon given up by its owners.
+"""
 
 _MAX_JITTER: Final = 0.5
 _PACE: Final = 0.005
@@ -77,6 +89,8 @@ class Waiter:
         self.due = min(due, deadline)
         # Whether it waits for the common rounds, or for a moment of its own.
         self.in_step = False
+        # Whether something has ever been answered to it.
+        self.answered = False
         self._calls: set[Call] = set()
         self._answer = Answer({}, [], None)
 
@@ -84,6 +98,11 @@ class Waiter:
     def being_served(self) -> bool:
         """Whether calls for it are under way."""
         return bool(self._calls)
+
+    def _next_time(self, held_until: float) -> float:
+        """Return when to serve it while rounds are held back, its last look at the deadline excepted."""
+        moment = max(self.due, held_until)
+        return min(moment, self.deadline) if self.due <= self.deadline else moment
 
     def _begin(self, now: float) -> None:
         self.due = now + self.interval
@@ -97,6 +116,7 @@ class Waiter:
             mine = [task_id for task_id in call.waiters[self] if task_id in self.ids]
             self._answer.asked.extend(mine)
             self._answer.tasks.update({task_id: tasks[task_id] for task_id in mine if task_id in tasks})
+            self.answered = True
         else:
             self._answer = self._answer._replace(error=error)
         self._calls.discard(call)
@@ -146,6 +166,7 @@ class Schedule:
         self._newcomers_due: dict[float, float] = {}
         self._calls: dict[str, Call] = {}
         self._levels: dict[str, int] = {}
+        self._refused: set[str] = set()
         self._last_success = _LONG_AGO
         self._undecided: list[Call] = []
         self._fruitless_rounds = 0
@@ -168,7 +189,13 @@ class Schedule:
         """Whether nobody got through in the last round."""
         return self._fruitless_rounds > 0
 
-    def join(self, ids: Iterable[str], *, interval: float, deadline: float, now: float) -> Waiter:
+    @property
+    def _held_until(self) -> float:
+        return max(self._back_off_until, self._busy_until)
+
+    def join(
+        self, ids: Iterable[str], *, interval: float, deadline: float, now: float, answered: bool = False
+    ) -> Waiter:
         """
         Begin to wait; the first answer comes one interval from now, or at the deadline if that is sooner.
 
@@ -176,6 +203,7 @@ class Schedule:
         :param interval: Seconds between two answers.
         :param deadline: When the last answer is due.
         :param now: The time.
+        :param answered: Whether it knows of a call that has worked with this connection.
         """
         due = self._newcomers_due.get(interval, _LONG_AGO)
         if due < now + interval:
@@ -183,12 +211,16 @@ class Schedule:
             due = now + interval + self._rng.uniform(jitter / 2, jitter)
             self._newcomers_due[interval] = due
         waiter = Waiter(ids, interval=interval, deadline=deadline, due=due)
+        waiter.answered = answered
         self._waiters[waiter] = None
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
         """Stop waiting. Calls under way go on for the others that they serve."""
         self._waiters.pop(waiter, None)
+        self._leave_calls(waiter)
+
+    def _leave_calls(self, waiter: Waiter) -> None:
         for call in waiter._calls:
             call.waiters.pop(waiter, None)
             call._stale = True
@@ -202,8 +234,10 @@ class Schedule:
 
     def next_round(self) -> float:
         """Return when the next round begins; infinity means that nobody has to be served."""
-        due = min([waiter.due for waiter in self._waiters if not waiter._calls], default=inf)
-        return max(due, self._back_off_until, self._busy_until)
+        held_until = self._held_until
+        return min(
+            [waiter._next_time(held_until) for waiter in self._waiters if not waiter._calls], default=inf
+        )
 
     def begin_round(self, now: float) -> list[Call]:
         """
@@ -215,6 +249,7 @@ class Schedule:
         if self._levels:
             open_ids = self.open_ids
             self._levels = {task_id: n for task_id, n in self._levels.items() if task_id in open_ids}
+            self._refused &= open_ids
         wanted: dict[str, Waiter] = {}
         sharers: dict[str, list[Waiter]] = {}
         for waiter in self._whom_to_serve(now):
@@ -239,6 +274,9 @@ class Schedule:
 
     def _whom_to_serve(self, now: float) -> list[Waiter]:
         idle = [waiter for waiter in self._waiters if not waiter._calls]
+        held_until = self._held_until
+        if now < held_until:
+            return [waiter for waiter in idle if waiter._next_time(held_until) <= now]
         in_step = [waiter for waiter in idle if waiter.in_step]
         horizon = now
         if any(waiter.due <= now for waiter in in_step):
@@ -266,6 +304,12 @@ class Schedule:
         for batch in _cut(ids, self.batch_size):
             yield batch, 0
         sizes = {level: max(1, self.batch_size >> level) for level in suspects}
+        for level, members in suspects.items():
+            refused = list(filter(self._refused.__contains__, members))
+            for batch in _cut(refused, sizes[level]):
+                yield batch, level
+            if refused:
+                suspects[level] = [task_id for task_id in members if task_id not in self._refused]
         batches = sum(len(members) / sizes[level] for level, members in suspects.items())
         coarser = max(1.0, batches / MAX_SUSPECT_BATCHES)
         for level, members in suspects.items():
@@ -284,9 +328,16 @@ class Schedule:
             call._stale = False
         return call.ids
 
-    def busy(self, now: float) -> LumaError | None:
-        """Return the relay's request to be left alone for a while, as long as it holds."""
-        return self._busy if now < self._busy_until else None
+    def busy(self, now: float, call: Call | None = None) -> LumaError | None:
+        """
+        Return the relay's request to be left alone for a while, as long as it holds.
+
+        :param now: The time.
+        :param call: The call that is to be made; it is not held back when it is someone's last look.
+        """
+        if now >= self._busy_until or (call and any(waiter.deadline <= now for waiter in call.waiters)):
+            return None
+        return self._busy
 
     def succeed(self, call: Call, tasks: Mapping[str, LumaTask], *, now: float) -> dict[Waiter, Answer]:
         """
@@ -296,16 +347,50 @@ class Schedule:
         :param now: The time.
         :return: The answers that are whole now.
         """
+        self._got_through(call, now)
+        for task_id in call.ids if self._levels else ():
+            self._levels.pop(task_id, None)
+            self._refused.discard(task_id)
+        return self._end(call, tasks, None)
+
+    def _got_through(self, call: Call, now: float) -> None:
         self._last_success = now
         self._fruitless_rounds = self._probes = 0
         self._back_off_until = _LONG_AGO
-        for task_id in call.ids if self._levels else ():
-            self._levels.pop(task_id, None)
         for failed in self._undecided:
             if failed.planned_at == call.planned_at:
                 self._suspect(failed)
         self._undecided.clear()
-        return self._end(call, tasks, None)
+
+    def in_doubt(self, call: Call, error: LumaError) -> bool:
+        """
+        Whether it can't be seen if the relay refuses this call for its ids, or every call.
+
+        Then ask it for an id that is nobody's, and say what came of it by :meth:`refuse` or :meth:`fail`.
+        """
+        return (
+            isinstance(error, LumaRequestError)
+            and not isinstance(error, LumaTaskNotFoundError)
+            and self._last_success < call.planned_at
+        )
+
+    def refuse(self, call: Call, error: LumaRequestError, *, now: float) -> dict[Waiter, Answer]:
+        """
+        End a call that the relay refused because of an id in it, while others would get through.
+
+        :param error: Why it refused.
+        :param now: The time.
+        :return: The answers that are whole now. A refusal of one id alone is an answer about it.
+        """
+        self._got_through(call, now)
+        self._suspect(call)
+        self._refused.update(call.ids)
+        if len(call.ids) > 1:
+            return self._end(call, {}, error)
+        if isinstance(error, LumaTaskNotFoundError):
+            return self._end(call, {}, None)
+        [task_id] = call.ids
+        return self._end(call, {task_id: LumaTask(task_id, TaskState.UNKNOWN, problem=str(error))}, None)
 
     def fail(self, call: Call, error: LumaError, *, now: float) -> dict[Waiter, Answer]:
         """
@@ -317,12 +402,12 @@ class Schedule:
         """
         if isinstance(error, LumaApiError) and error.retry_after is not None:
             self._busy = error
-            self._busy_until = max(self._busy_until, now + min(error.retry_after, MAX_BACKOFF))
+            self._busy_until = max(self._busy_until, now + min(error.retry_after, MAX_DELAY))
         if self._last_success >= call.planned_at:
             if _an_id_may_cause(error):
                 self._suspect(call)
             return self._end(call, {}, error)
-        if call.planned_at > self._last_fruitless:
+        if call.planned_at > self._last_fruitless and call.planned_at >= self._back_off_until:
             self._last_fruitless = call.planned_at
             self._undecided.clear()
             self._back_off(now)
@@ -359,9 +444,24 @@ class Schedule:
             answers[waiter] = waiter._whole_answer()._replace(error=error)
         return answers
 
+    def fail_unanswered(self, error: LumaError) -> dict[Waiter, Answer]:
+        """
+        End the calls of those to whom nothing has ever been answered, due or not.
+
+        :param error: Why.
+        :return: An answer for each of them.
+        """
+        answers = {}
+        for waiter in self._waiters:
+            if not waiter.answered:
+                self._leave_calls(waiter)
+                answers[waiter] = waiter._whole_answer()._replace(error=error)
+        return answers
+
     def _suspect(self, call: Call) -> None:
         level = min(call.level + _LEVELS_PER_FAILURE, self.batch_size.bit_length())
         self._levels.update(dict.fromkeys(call.ids, level))
+        self._refused.difference_update(call.ids)
 
     def _back_off(self, now: float) -> None:
         self._fruitless_rounds += 1

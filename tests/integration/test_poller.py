@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -16,6 +17,7 @@ import pytest
 from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_luma.sandbox import LumaSandbox, faults
+from airflow_provider_luma.triggers import luma as trigger_module
 from airflow_provider_luma.triggers.luma import LumaTaskTrigger
 from airflow_provider_luma.waiting import poller as poller_module
 from airflow_provider_luma.waiting.poller import MAX_CALLS
@@ -90,7 +92,8 @@ class TestSharing:
         assert all(count == 1 for call in connected.calls for count in Counter(call.ids).values())
 
     def test_settled_ids_are_asked_for_no_more(self, connected: LumaSandbox) -> None:
-        early, late = connected.add_task(completes_after=0), connected.add_task(completes_after=0.7)
+        early = connected.add_task(completes_after=0)
+        late = connected.add_task(state="completed", without_video_for=1)
 
         reports(trigger([early, late]))
 
@@ -214,6 +217,47 @@ class TestBadInput:
         assert bad["verdict"] == "refused"
         assert "'../x'" in bad["message"]
         assert other["verdict"] == "done"
+
+
+class TestMetrics:
+    def test_the_calls_metric_is_the_number_of_http_calls(
+        self, connected: LumaSandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        counted: Counter[str] = Counter()
+        stats = SimpleNamespace(
+            incr=lambda name, count, tags: counted.update({name: count}),
+            gauge=lambda name, value, tags: None,
+            timing=lambda name, seconds, tags: None,
+        )
+        monkeypatch.setattr(trigger_module, "airflow_stats", lambda: stats)
+        good = [connected.add_task(completes_after=0) for _ in range(60)]
+        connected.fail_when("batch", faults.task_not_exist(), ids=["gone"])
+        connected.fail_when("batch", faults.bad_request("this id is bad"), ids=["bad"])
+        connected.fail_next("batch", faults.bad_gateway())
+
+        reports(*map(trigger, ["gone", "bad", *good]))
+
+        assert counted["luma.poller.calls"] == connected.count("batch")
+
+
+class TestAfterAPollThatWorked:
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            faults.unauthorized(),
+            faults.group_denied(),
+            faults.key_quota_exhausted(),
+            faults.bad_request("no"),
+        ],
+        ids=lambda fault: fault.name,
+    )
+    def test_one_refusal_ends_none_of_fifty_waiters(
+        self, connected: LumaSandbox, fault: faults.Fault
+    ) -> None:
+        ids = [connected.add_task(state="completed", without_video_for=2) for _ in range(50)]
+        connected.fail_next("batch", fault, skip=1)
+
+        assert verdicts(reports(*map(trigger, ids))) == ["done"] * 50
 
 
 class TestConnection:

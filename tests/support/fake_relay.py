@@ -11,6 +11,7 @@ from airflow_provider_luma.exceptions import LumaAuthError, LumaConnectionError,
 from tests.support.virtual_time import VirtualLoop
 
 HANG_SECONDS = 30.0
+NOBODYS = "nobodys"
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,16 @@ class FakeRelay:
         self.on_call(ids)
         self.loop.take(self.latency)
         if key != self.key:
-            raise LumaAuthError("The relay refuses the API key.", status=401)
+            raise LumaAuthError("The relay refuses the API key.", status=401, well_formed=True)
         if (error := self.trouble(now)) is not None:
             raise error
-        for poison in (self.tasks[task_id].poison for task_id in ids):
+        for poison in (self.tasks[task_id].poison for task_id in ids if task_id != NOBODYS):
             if poison == "hang":
                 self.loop.take(HANG_SECONDS)
                 raise LumaConnectionError("no answer in time")
             if isinstance(poison, LumaError):
                 raise poison
-        known = (task_id for task_id in ids if not self.tasks[task_id].unknown)
+        known = (task_id for task_id in ids if task_id != NOBODYS and not self.tasks[task_id].unknown)
         return {task_id: self.tasks[task_id].told(task_id, now) for task_id in known}
 
     def asked_between(self, begin: float, end: float) -> list[FakeCall]:
@@ -100,9 +101,13 @@ class FakeClient:
         self._key = key
         relay.clients.append(self)
 
-    def get_tasks(self, ids: Iterable[str]) -> dict[str, LumaTask]:
+    def query(self, ids: Iterable[str]) -> dict[str, LumaTask]:
         assert not self.closed
         return self._relay.answer(list(ids), self._key)
+
+    def check(self) -> str:
+        self.query([NOBODYS])
+        return "it works"
 
     def close(self) -> None:
         self.closed = True

@@ -5,12 +5,14 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
+    AirflowNotFoundException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
@@ -20,6 +22,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_luma.client import LumaTask, Media, TaskState
 from airflow_provider_luma.exceptions import (
     LumaAuthError,
+    LumaBusyError,
     LumaConfigError,
     LumaConnectionError,
     LumaError,
@@ -46,6 +49,8 @@ def failed(task_id: str) -> LumaTask:
 
 class Relay:
     """A client that gives the answers of its script, and the last one for ever."""
+
+    batch_size = 100
 
     def __init__(self, *answers: Sequence[LumaTask] | LumaError) -> None:
         self.answers = list(answers)
@@ -290,6 +295,29 @@ class TestPoke:
         with pytest.raises(AirflowFailException, match="the key is wrong"):
             sensor.poke(Run().context)
 
+    def test_a_refusal_after_a_poll_that_worked_is_waited_out_like_any_other_failure(self) -> None:
+        refusal = LumaAuthError("the key is wrong", status=401, well_formed=True)
+        context = Run().context
+        sensor = make(["a"], Relay([processing("a")], refusal, [processing("a")], refusal, refusal))
+
+        for _ in range(4):
+            assert not sensor.poke(context).is_done
+        with pytest.raises(LumaUnavailableError, match="2 times in a row"):
+            sensor.poke(context)
+
+    def test_the_next_poll_comes_when_the_relay_asks_for_it(self, clock: SimpleNamespace) -> None:
+        busy = LumaBusyError("busy", status=429, retry_after=600)
+        sensor = make(["a"], Relay(busy, [processing("a")]), timeout=1000, poke_interval=50)
+        context = Run().context
+        next_interval = partial(sensor._get_next_poke_interval, 0.0, lambda: 0.0, 1)
+
+        sensor.poke(context)
+        assert next_interval() == 600
+        clock.now += 700
+        assert next_interval() == 300
+        sensor.poke(context)
+        assert next_interval() == 50
+
     def test_the_timeout_names_the_ids_with_their_states(self, clock: SimpleNamespace) -> None:
         sensor = make(["a", "b"], Relay([processing("a"), completed("b")]), timeout=60)
         clock.now += 60
@@ -335,6 +363,13 @@ class TestDeferral:
             sensor.poke(Run().context)
 
         assert deferred.value.trigger.progress["trouble"]["polls"] == 1
+        assert not deferred.value.trigger.progress["answered"]
+
+    def test_a_poll_that_worked_is_handed_over_too(self) -> None:
+        with pytest.raises(TaskDeferred) as deferred:
+            make(["a"], Relay([]), deferrable=True).poke(Run().context)
+
+        assert deferred.value.trigger.progress["answered"]
 
     @pytest.mark.parametrize(
         ("execution_timeout", "deadline", "by"),
@@ -442,6 +477,35 @@ class TestReschedule:
 
         with pytest.raises(AirflowFailException, match="3 answers in a row"):
             sensor.poke(Run(polls=2).context)
+
+    @pytest.mark.parametrize("kept", ["in the store", "lost", "without a store"])
+    def test_a_refusal_after_a_poll_that_worked_is_waited_out(self, kept: str) -> None:
+        refusal = LumaAuthError("the key is wrong", status=401, well_formed=True)
+        store = None if kept == "without a store" else Store()
+        make(["a"], Relay([processing("a")]), mode="reschedule").poke(Run(store=store).context)
+        if kept == "lost" and store is not None:
+            store.kept.clear()
+
+        second = make(["a"], Relay(refusal), mode="reschedule")
+
+        assert not second.poke(Run(store=store, polls=1).context).is_done
+
+    def test_a_connection_that_can_not_be_read_for_a_while_is_waited_for_after_a_poll_that_worked(
+        self,
+    ) -> None:
+        class Hook:
+            @property
+            def settings(self) -> Any:
+                raise AirflowNotFoundException("The conn_id `luma_default` isn't defined")
+
+        store = Store()
+        make(["a"], Relay([processing("a")]), mode="reschedule").poke(Run(store=store).context)
+        first, second = make(["a"], mode="reschedule"), make(["a"], mode="reschedule")
+        first.__dict__["hook"] = second.__dict__["hook"] = Hook()
+
+        assert not second.poke(Run(store=store, polls=1).context).is_done
+        with pytest.raises(AirflowNotFoundException):
+            first.poke(Run(store=Store()).context)
 
     def test_other_modes_keep_nothing(self) -> None:
         store = Store()

@@ -21,7 +21,9 @@ from airflow_provider_luma.exceptions import (
     LumaBusyError,
     LumaConfigError,
     LumaError,
+    LumaRequestError,
     LumaServerError,
+    LumaTaskNotFoundError,
     LumaUnavailableError,
 )
 from airflow_provider_luma.waiting import poller as poller_module
@@ -33,7 +35,7 @@ from airflow_provider_luma.waiting.poller import (
     shared_poll,
 )
 from airflow_provider_luma.waiting.schedule import Answer
-from tests.support.fake_relay import HANG_SECONDS, FakeRelay, FakeSettings, FakeTask
+from tests.support.fake_relay import HANG_SECONDS, NOBODYS, FakeRelay, FakeSettings, FakeTask
 from tests.support.virtual_time import VirtualLoop, run
 
 EPOCH = 1_700_000_000.0
@@ -91,6 +93,7 @@ class Stage:
         deadline: float = NEVER,
         until: Callable[[Answer | None], bool] = lambda answer: answer is None,
         connection: str = "luma_default",
+        answered: bool = False,
     ) -> Answer | None:
         """Wait until an answer is what was hoped for."""
         ids = [ids] if isinstance(ids, str) else list(ids)
@@ -110,6 +113,7 @@ class Stage:
             interval=interval,
             deadline=EPOCH + deadline,
             meter=self.meter,
+            answered=answered,
         ) as subscription:
             await subscription.end()
         return heard[-1][1]
@@ -518,6 +522,105 @@ class TestWrongKey:
         play(scenario)
 
 
+class TestRefusalsAfterPollsThatWorked:
+    """Valid keys are refused now and then; one such answer must not end everyone on the connection."""
+
+    def test_those_whom_it_served_count_a_failed_poll_and_the_others_hear_nothing(self, play: Play) -> None:
+        async def scenario(stage: Stage) -> None:
+            refusal = LumaAuthError("The relay refuses the API key.", status=401, well_formed=True)
+            stage.relay.trouble = lambda now: refusal if 15 < now < 25 else None
+            waits = [stage.wait(f"t{n}") for n in range(50)]
+            async with stage.waiting(*waits, stage.wait("later", interval=1000)):
+                await asyncio.sleep(45)
+            assert all(stage.errors(f"t{n}") == [None, refusal, None, None] for n in range(50))
+            assert stage.errors("later") == []
+
+        play(scenario)
+
+    def test_a_poll_in_a_worker_proves_the_connection_before_the_first_one_here(self, play: Play) -> None:
+        async def scenario(stage: Stage) -> None:
+            refusal = LumaAuthError("The relay refuses the API key.", status=401, well_formed=True)
+            stage.relay.trouble = lambda now: refusal if now < 15 else None
+            waits = stage.wait("t1", answered=True), stage.wait("t2"), stage.wait("t3", interval=1000)
+            async with stage.waiting(*waits):
+                await asyncio.sleep(5)
+                assert stage.poller.proven
+                await asyncio.sleep(20)
+            assert stage.errors("t1") == stage.errors("t2") == [refusal, None]
+            assert stage.errors("t3") == []
+
+        play(scenario)
+
+    def test_a_changed_connection_has_to_prove_itself_to_newcomers_alone(self, play: Play) -> None:
+        async def scenario(stage: Stage) -> None:
+            async with stage.waiting(stage.wait("t1", interval=100)):
+                await asyncio.sleep(105)
+                assert stage.poller.proven
+                stage.relay.key = "another"
+                stage.settings = replace(stage.relay.settings, api_key="mistyped")
+                async with stage.waiting(stage.wait("t2", until=bool)) as [newcomer]:
+                    answer = await newcomer
+                    assert isinstance(answer.error, LumaAuthError)
+                assert not stage.poller.proven
+            assert stage.errors("t1") == [None]
+
+        play(scenario)
+
+
+class TestRefusedCalls:
+    """Where the relay refuses a call for an id in it, and where it refuses every call."""
+
+    @pytest.mark.parametrize(
+        "error",
+        [LumaTaskNotFoundError("no such task", status=400), LumaRequestError("bad", status=400)],
+        ids=repr,
+    )
+    def test_every_http_call_is_counted_and_a_found_id_costs_one_more_a_round(
+        self, play: Play, error: LumaError
+    ) -> None:
+        async def scenario(stage: Stage) -> None:
+            stage.relay.tasks["t37"] = FakeTask(poison=error)
+            async with stage.waiting(*(stage.wait(f"t{n}") for n in range(100))):
+                await asyncio.sleep(50)
+                assert stage.errors("t36")[-1] is stage.errors("t37")[-1] is None
+                before = len(stage.relay.calls)
+                await asyncio.sleep(100)
+            assert len(stage.relay.calls) <= before + 2 * 10
+            assert stage.meter.counters["luma.poller.calls"] == len(stage.relay.calls)
+            told = stage.heard["t37"][-1][1]
+            assert told is not None
+            assert told.asked == ["t37"]
+            assert {task.problem for task in told.tasks.values()} <= {"bad"}
+
+        play(scenario)
+
+    def test_a_relay_that_refuses_every_call_is_found_out_with_one_more_call_a_round(
+        self, play: Play
+    ) -> None:
+        async def scenario(stage: Stage) -> None:
+            refusal = LumaRequestError("not like this", status=400, well_formed=True)
+            stage.relay.trouble = lambda now: refusal
+            async with stage.waiting(*(stage.wait(f"t{n}") for n in range(400))):
+                await asyncio.sleep(15)
+                assert len(stage.relay.calls) == 4 + 1
+            assert all(stage.errors(f"t{n}") == [refusal] for n in range(400))
+            assert stage.meter.counters["luma.poller.calls"] == len(stage.relay.calls)
+
+        play(scenario)
+
+    def test_when_it_can_not_be_found_out_nothing_is_held_against_an_id(self, play: Play) -> None:
+        async def scenario(stage: Stage) -> None:
+            away = LumaServerError("boom", status=502)
+            stage.relay.trouble = lambda now: (
+                away if stage.relay.calls[-1].ids == (NOBODYS,) else LumaRequestError("bad", status=400)
+            )
+            async with stage.waiting(stage.wait("t1")):
+                await asyncio.sleep(15)
+            assert stage.errors("t1") == [away]
+
+        play(scenario)
+
+
 class TestConnection:
     @pytest.mark.parametrize("interval", [10, 1000])
     def test_a_connection_that_cannot_be_used_fails_everyone(self, play: Play, interval: float) -> None:
@@ -580,6 +683,21 @@ class TestDeadline:
         async def scenario(stage: Stage) -> None:
             stage.relay.trouble = lambda now: LumaServerError("boom", status=500)
             await stage.wait("t1", deadline=200)
+            assert stage.loop.time() == 201
+
+        play(scenario)
+
+    @pytest.mark.parametrize("ends_at", [150, NEVER])
+    def test_a_relay_that_asks_to_be_left_alone_is_looked_at_once_more(
+        self, play: Play, ends_at: float
+    ) -> None:
+        async def scenario(stage: Stage) -> None:
+            stage.relay.tasks["t1"] = FakeTask(ends_at=ends_at)
+            busy = LumaBusyError("busy", status=429, retry_after=3600)
+            stage.relay.trouble = lambda now: busy if now < 100 else None
+            await stage.wait("t1", deadline=200)
+            assert [call.at for call in stage.relay.calls] == pytest.approx([10.5, 200], abs=0.5)
+            assert stage.errors("t1") == [busy, None]
             assert stage.loop.time() == 201
 
         play(scenario)

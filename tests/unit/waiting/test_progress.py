@@ -10,12 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_luma.client.models import LumaTask, Media, TaskState
-from airflow_provider_luma.exceptions import LumaAuthError, LumaConfigError, LumaConnectionError, LumaError
+from airflow_provider_luma.exceptions import (
+    LumaApiError,
+    LumaAuthError,
+    LumaConfigError,
+    LumaConnectionError,
+    LumaEndpointError,
+    LumaError,
+    LumaForbiddenError,
+    LumaQuotaError,
+    LumaRequestError,
+    LumaUnavailableError,
+)
 from airflow_provider_luma.waiting.progress import Progress, Trouble, WaitPolicy
 
 STRICT = WaitPolicy()
 BUSY = LumaConnectionError("the relay is away")
-REFUSED = LumaAuthError("the key is wrong", status=401)
+REFUSED = LumaAuthError("the key is wrong", status=401, well_formed=True)
+UNUSABLE = LumaConfigError("the connection's host is missing")
 
 VIDEO = Media(url="https://cdn.test/v.mp4")
 MISSING = None
@@ -113,13 +125,17 @@ class TestTheVerdict:
             (["unreadable", "unreadable", "completed"], STRICT, "done"),
             (["unknown"] * 100, STRICT, "waiting"),
             (["processing"] * 100, STRICT, "waiting"),
-            (["processing", REFUSED], STRICT, "refused"),
+            ([REFUSED, "processing"], STRICT, "waiting"),
+            (["processing", REFUSED], STRICT, "waiting"),
+            (["missing"] + [REFUSED] * 19, STRICT, "waiting"),
+            (["missing"] + [REFUSED] * 20, STRICT, "unreachable"),
+            (["processing"] + [BUSY, REFUSED] * 10, STRICT, "unreachable"),
             (["processing", REFUSED, "processing"], STRICT, "waiting"),
             (["processing"] + [BUSY] * 19, STRICT, "waiting"),
             (["processing"] + [BUSY] * 20, STRICT, "unreachable"),
             (["processing"] + [BUSY] * 19 + ["processing"] + [BUSY] * 19, STRICT, "waiting"),
             (["processing"] + [BUSY] * 2, WaitPolicy(max_poll_failures=2), "unreachable"),
-            (["processing"] + [BUSY] * 20 + [REFUSED], STRICT, "refused"),
+            (["processing", UNUSABLE], STRICT, "refused"),
         ],
         ids=lambda value: str(value)[:60],
     )
@@ -133,7 +149,8 @@ class TestTheVerdict:
             (["failed, processing", *[BUSY] * 20], "failed"),
             (["completed, completed", REFUSED], "done"),
             (["completed, completed", *[BUSY] * 20], "done"),
-            (["processing", REFUSED], "refused"),
+            (["processing", UNUSABLE], "refused"),
+            (["processing", REFUSED], "timed_out"),
             (["processing", *[BUSY] * 20], "timed_out"),
             (["processing", BUSY], "timed_out"),
             (["processing"], "timed_out"),
@@ -144,6 +161,105 @@ class TestTheVerdict:
         self, polls: list[Any], verdict: str
     ) -> None:
         assert after(*polls).verdict(STRICT, timed_out=True) == verdict
+
+
+def refusal(kind: type[LumaApiError], status: int, *, well_formed: bool = False) -> LumaApiError:
+    return kind("what the relay said", status=status, well_formed=well_formed)
+
+
+class TestTheFirstPoll:
+    """As long as nothing has worked, an error that says what is wrong is reported at once."""
+
+    @pytest.mark.parametrize(
+        ("error", "verdict"),
+        [
+            (refusal(LumaAuthError, 401, well_formed=True), "refused"),
+            (refusal(LumaAuthError, 401), "refused"),
+            (refusal(LumaForbiddenError, 403, well_formed=True), "refused"),
+            (refusal(LumaQuotaError, 403, well_formed=True), "refused"),
+            (refusal(LumaRequestError, 400, well_formed=True), "refused"),
+            (refusal(LumaEndpointError, 404), "refused"),
+            (refusal(LumaEndpointError, 404, well_formed=True), "refused"),
+            (refusal(LumaEndpointError, 405), "refused"),
+            (refusal(LumaEndpointError, 301), "refused"),
+            (refusal(LumaEndpointError, 308), "refused"),
+            (UNUSABLE, "refused"),
+            (refusal(LumaForbiddenError, 403), "waiting"),
+            (refusal(LumaQuotaError, 403), "waiting"),
+            (refusal(LumaRequestError, 400), "waiting"),
+            (refusal(LumaEndpointError, 302), "waiting"),
+            (refusal(LumaEndpointError, 303), "waiting"),
+            (refusal(LumaEndpointError, 307), "waiting"),
+            (LumaUnavailableError("the connection can't be read"), "waiting"),
+            (BUSY, "waiting"),
+        ],
+    )
+    def test_an_error_of_the_relays_own_is_final_and_a_page_of_a_proxy_only_where_the_host_is_wrong(
+        self, error: LumaError, verdict: str
+    ) -> None:
+        assert take_in(Progress.of("a"), error).verdict(STRICT) == verdict
+
+    def test_a_passing_failure_before_is_no_poll_that_worked(self) -> None:
+        assert take_in(take_in(Progress.of("a"), BUSY), REFUSED).verdict(STRICT) == "refused"
+
+    def test_a_connection_that_has_worked_for_others_is_good_for_a_newcomer(self) -> None:
+        progress = Progress.of("a").after({}, STRICT, asked=(), error=REFUSED, answered=True)
+        assert progress.verdict(STRICT) == "waiting"
+        assert take_in(progress, REFUSED).verdict(STRICT) == "waiting"
+
+    def test_a_submit_that_worked_proves_the_connection(self) -> None:
+        assert take_in(Progress.of("a", answered=True), REFUSED).verdict(STRICT) == "waiting"
+
+    def test_an_answer_that_leaves_every_id_out_is_a_poll_that_worked(self) -> None:
+        assert after("missing", REFUSED).verdict(STRICT) == "waiting"
+
+    def test_a_rescheduled_poll_without_a_memory_is_patient(self) -> None:
+        assert take_in(Progress.presumed_missing("a", 1), REFUSED).verdict(STRICT) == "waiting"
+
+
+class TestUnknownStates:
+    """A word that is not understood stands in every later message, with the reason beside it."""
+
+    @staticmethod
+    def told(word: str | None, reason: str | None = None) -> LumaTask:
+        return LumaTask("", TaskState.UNKNOWN, failure_reason=reason, state_text=word)
+
+    @pytest.mark.parametrize(
+        ("word", "reason", "words"),
+        [
+            ("reviewing", "waiting for\n a person", '"reviewing": waiting for a person'),
+            ("reviewing", None, '"reviewing"'),
+            (None, "waiting", "waiting"),
+            ("\x1b[31mred\u202e", None, '"[31mred"'),
+        ],
+    )
+    def test_they_are_quoted_in_summaries_and_timeouts(
+        self, word: str | None, reason: str | None, words: str
+    ) -> None:
+        progress = Progress.of("ab").after({"a": self.told(word, reason)}, STRICT)
+        assert progress.summary() == f"0/2 completed, 1 unknown ({words}), 1 not known to the relay"
+        message = progress.report("timed_out", STRICT).message
+        assert f"a (unknown, {words}); b (not known to the relay)" in message
+
+    def test_in_a_summary_each_word_stands_once_and_many_are_counted(self) -> None:
+        ids = [f"t{n}" for n in range(100)]
+        told = {task_id: self.told(f"word{n // 10}") for n, task_id in enumerate(ids)}
+        summary = Progress.of(ids).after(told, STRICT).summary()
+        assert summary == '0/100 completed, 100 unknown ("word0"; "word1"; "word2"; and 7 more)'
+
+    def test_the_latest_word_counts_and_a_known_state_ends_it(self) -> None:
+        progress = Progress.of("a").after({"a": self.told("one")}, STRICT)
+        progress = progress.after({"a": self.told("two")}, STRICT)
+        assert progress.summary() == '0/1 completed, 1 unknown ("two")'
+        assert progress.after({"a": self.told("two")}, STRICT) is progress
+        assert take_in(progress, {"a": "processing"}).summary() == "0/1 completed, 1 processing"
+
+    def test_they_survive_a_failed_poll_and_a_journey_as_json(self) -> None:
+        progress = take_in(Progress.of("a").after({"a": self.told("reviewing", "x" * 999)}, STRICT), BUSY)
+        again = Progress.from_json("a", json.loads(json.dumps(progress.to_json())))
+        assert again == progress
+        assert '"reviewing": xxx' in again.report("unreachable", STRICT).message
+        assert len(again.summary()) < 400
 
 
 class TestWhatStaysSettled:
@@ -210,10 +326,25 @@ class TestPartOfAnAnswer:
 
     def test_the_trouble_with_the_rest_is_kept_beside_what_was_answered(self) -> None:
         progress = Progress.of("ab")
-        for polls in (1, 2):
+        for _ in range(2):
             progress = progress.after(answer({"a": "processing"}), STRICT, asked=["a"], error=BUSY)
-            assert progress.trouble == Trouble("the relay is away", polls, retryable=True)
+            assert progress.trouble == Trouble("the relay is away", 0, retryable=True)
         assert progress.states == {"a": TaskState.PROCESSING}
+
+    def test_polls_of_which_a_part_is_answered_never_make_the_relay_unreachable(self) -> None:
+        progress = Progress.of("ab")
+        for _ in range(1000):
+            progress = progress.after(answer({"a": "processing"}), STRICT, asked=["a"], error=BUSY)
+        assert progress.verdict(STRICT) == "waiting"
+        assert "the relay is away" in progress.report("timed_out", STRICT).message
+
+    def test_a_part_that_is_answered_ends_the_row_of_failed_polls(self) -> None:
+        progress = after("processing, processing", *[BUSY] * 19)
+        progress = progress.after(answer({"a": "processing"}), STRICT, asked=["a"], error=BUSY)
+        for _ in range(19):
+            progress = take_in(progress, BUSY)
+        assert progress.verdict(STRICT) == "waiting"
+        assert take_in(progress, BUSY).verdict(STRICT) == "unreachable"
 
     def test_a_whole_answer_ends_the_trouble(self) -> None:
         assert after("processing", BUSY, "processing").trouble is None
@@ -341,6 +472,21 @@ class TestJson:
         assert Progress.from_json(progress.ids, data) == progress
         assert Progress.from_json(list(progress.ids), data) == progress
 
+    @pytest.mark.parametrize(
+        ("stored", "verdict"),
+        [
+            ({}, "refused"),
+            ({"trouble": {"text": "busy", "polls": 1, "retryable": True}}, "refused"),
+            ({"states": {"a": "processing"}}, "waiting"),
+            ({"doubts": {"a": {"kind": "missing", "polls": 1}}}, "waiting"),
+            ({"answered": True}, "waiting"),
+        ],
+    )
+    def test_a_stored_trigger_of_before_knows_by_its_states_whether_a_poll_has_worked(
+        self, stored: dict[str, Any], verdict: str
+    ) -> None:
+        assert take_in(Progress.from_json("a", stored), REFUSED).verdict(STRICT) == verdict
+
     def test_no_knowledge_is_a_beginning(self) -> None:
         assert Progress.from_json(["a", "b"], {}) == Progress.of(["a", "b"])
 
@@ -460,7 +606,8 @@ class TestAnySeriesOfPolls:
         assert (verdict == "failed") == too_many
         assert (verdict == "done") == (not too_many and not progress.open_ids)
         if verdict not in ("failed", "done"):
-            refused = bool(polls) and polls[-1] is REFUSED
+            refused = bool(polls) and all(isinstance(poll, LumaError) for poll in polls)
+            refused = refused and polls[-1] is REFUSED
             assert (verdict == "refused") == refused
             assert (verdict == "timed_out") == (timed_out and not refused)
             unreachable = in_trouble >= policy.max_poll_failures and not refused and not timed_out

@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 
 from airflow_provider_luma.client.models import LumaTask, TaskState
+from airflow_provider_luma.delays import MAX_DELAY
 from airflow_provider_luma.exceptions import (
     LumaAuthError,
     LumaBusyError,
     LumaConnectionError,
     LumaError,
     LumaForbiddenError,
+    LumaRequestError,
     LumaResponseError,
     LumaServerError,
+    LumaTaskNotFoundError,
 )
 from airflow_provider_luma.waiting.schedule import (
     MAX_BACKOFF,
@@ -37,6 +40,8 @@ JITTER = 0.5
 BOOM = LumaServerError("boom", status=500)
 HANG = LumaConnectionError("no answer in time")
 DOWN = LumaConnectionError("connection refused", unsent=True)
+NO_SUCH = LumaTaskNotFoundError("no such task", status=400)
+BAD = LumaRequestError("this id is bad", status=400)
 
 
 def tasks(ids: Iterable[str]) -> dict[str, LumaTask]:
@@ -59,6 +64,8 @@ class Clock:
         self.schedule = Schedule(batch_size, seeded())
         self.poison: dict[str, LumaError] = {}
         self.down: LumaError | None = None
+        self.refuses_all = False
+        self.probes = 0
         self.sizes: list[list[int]] = []
         self.asked: list[list[str]] = []
 
@@ -78,6 +85,9 @@ class Clock:
     def end(self, call: Call, error: LumaError | None = None) -> dict[Waiter, Answer]:
         ids = self.schedule.take_turn(call)
         error = error or self.down or next((self.poison[id_] for id_ in ids if id_ in self.poison), None)
+        if isinstance(error, LumaRequestError) and not self.refuses_all:
+            self.probes += self.schedule.in_doubt(call, error)
+            return self.schedule.refuse(call, error, now=self.now)
         if error is not None:
             return self.schedule.fail(call, error, now=self.now)
         return self.schedule.succeed(call, tasks(ids), now=self.now)
@@ -433,6 +443,121 @@ class TestPoisonousIds:
         assert clock.sizes == [[100, 100]] * 2
 
 
+class TestRefusedIds:
+    """Ids for which the relay refuses every call that carries them, and says so at once."""
+
+    @pytest.mark.parametrize("error", [NO_SUCH, BAD], ids=repr)
+    def test_one_is_alone_after_four_rounds_also_in_the_only_batch_and_stays_alone(
+        self, clock: Clock, error: LumaError
+    ) -> None:
+        waiters = {task_id: clock.join(task_id) for task_id in names(100)}
+        clock.poison = {"t37": error}
+        for _ in range(3):
+            clock.round()
+        answers = clock.round()
+        assert answers[waiters["t36"]] == Answer(tasks(["t36"]), ["t36"], None)
+        assert sum(map(len, clock.sizes)) <= 1 + 4 + 6 + 8
+        clock.round()
+        clock.round()
+        assert [sorted(sizes) for sizes in clock.sizes[-2:]] == [[1, 99]] * 2
+
+    def test_one_that_is_not_there_was_asked_for_and_left_out(self, clock: Clock) -> None:
+        waiter = clock.join("t1")
+        clock.poison = {"t1": NO_SUCH}
+        assert clock.round() == {waiter: Answer({}, ["t1"], None)}
+
+    def test_one_that_is_refused_alone_is_illegible_for_its_owner(self, clock: Clock) -> None:
+        waiter = clock.join("t1")
+        clock.poison = {"t1": BAD}
+        answer = clock.round()[waiter]
+        assert (answer.asked, answer.error) == (["t1"], None)
+        assert answer.tasks["t1"].problem == "this id is bad"
+
+    def test_when_all_are_unknown_each_is_found_so(self, clock: Clock) -> None:
+        waiters = {task_id: clock.join(task_id) for task_id in names(1000)}
+        clock.poison = dict.fromkeys(names(1000), NO_SUCH)
+        for _ in range(4):
+            answers = clock.round()
+        assert answers == {waiter: Answer({}, [task_id], None) for task_id, waiter in waiters.items()}
+
+    def test_whether_an_id_is_why_is_in_doubt_until_a_call_of_the_round_gets_through(
+        self, clock: Clock
+    ) -> None:
+        clock.join(names(300))
+        first, second, third = clock.begin()
+        assert clock.schedule.in_doubt(first, BAD)
+        assert not clock.schedule.in_doubt(first, NO_SUCH)
+        assert not clock.schedule.in_doubt(first, BOOM)
+        clock.end(second)
+        assert not clock.schedule.in_doubt(third, BAD)
+
+    def test_a_relay_that_refuses_every_call_makes_no_id_suspect(self, clock: Clock) -> None:
+        waiter = clock.join(names(100))
+        clock.refuses_all, clock.down = True, BAD
+        for _ in range(2):
+            assert clock.round() == {waiter: Answer({}, [], BAD)}
+        assert clock.sizes == [[100]] * 2
+        assert clock.schedule.fruitless
+
+    def test_one_refused_call_in_the_midst_of_good_ones_costs_its_waiters_one_poll(
+        self, clock: Clock
+    ) -> None:
+        waiters = [clock.join(task_id) for task_id in names(100)]
+        clock.round()
+        clock.down = BAD
+        assert clock.round() == dict.fromkeys(waiters, Answer({}, [], BAD))
+        clock.down = None
+        for _ in range(2):
+            assert all(answer.error is None for answer in clock.round().values())
+        assert clock.sizes == [[100], [100], [25] * 4, [100]]
+
+    def test_what_is_known_of_one_is_forgotten_with_its_last_waiter(self, clock: Clock) -> None:
+        waiters = {task_id: clock.join(task_id) for task_id in names(2)}
+        clock.poison = {"t0": NO_SUCH}
+        for _ in range(4):
+            clock.round()
+        clock.schedule.leave(waiters["t0"])
+        clock.round()
+        assert (clock.schedule._levels, clock.schedule._refused) == ({}, set())
+
+
+class TestLastLook:
+    """However rare rounds have become, a waiter is asked for once more at its deadline."""
+
+    def test_it_comes_while_the_relay_asks_to_be_left_alone_for_the_one_alone(self, clock: Clock) -> None:
+        clock.join("other", interval=5)
+        waiter = clock.join("t1", interval=5, deadline=1100)
+        [call] = clock.begin()
+        clock.end(call, LumaBusyError("busy", status=429, retry_after=1000))
+        busy_until = clock.now + 1000
+
+        [look] = clock.begin()
+
+        assert (clock.now, list(look.waiters)) == (1100, [waiter])
+        assert clock.schedule.busy(clock.now, look) is None
+        assert clock.schedule.busy(clock.now) is not None
+        clock.end(look)
+        clock.schedule.leave(waiter)
+        assert clock.schedule.next_round() == busy_until
+
+    def test_it_comes_while_nobody_gets_through(self, clock: Clock) -> None:
+        waiter = clock.join("t1", interval=15, deadline=1300)
+        clock.down = BOOM
+        while clock.now < 1300:
+            answers = clock.round()
+        assert (clock.now, list(answers)) == (1300, [waiter])
+        assert clock.schedule.next_round() > 1300
+
+    def test_many_of_them_one_after_the_other_do_not_put_off_the_next_round(self, clock: Clock) -> None:
+        other = clock.join("other", interval=15)
+        for n in range(1000):
+            clock.join(f"t{n}", interval=15, deadline=1100 + n)
+        clock.down = BOOM
+        served = clock.served_until(2100)
+        gaps = [after - before for before, after in pairwise(served[other])]
+        assert max(gaps) <= MAX_BACKOFF + 15
+
+
 class TestRelayDown:
     @pytest.mark.parametrize("error", [BOOM, HANG, DOWN, LumaBusyError("busy", status=429)], ids=repr)
     def test_rounds_become_rarer_up_to_a_bound(self, clock: Clock, error: LumaError) -> None:
@@ -524,7 +649,7 @@ class TestRetryAfter:
     def test_it_is_bounded(self, clock: Clock) -> None:
         clock.join("t1", interval=5)
         clock.end(clock.begin()[0], self.busy(1e6))
-        assert clock.schedule.next_round() == clock.now + MAX_BACKOFF
+        assert clock.schedule.next_round() == clock.now + MAX_DELAY
 
     def test_the_longest_counts(self) -> None:
         clock = Clock(batch_size=1)
@@ -563,6 +688,25 @@ class TestFailEveryone:
         clock.begin()
         clock.schedule.fail_everyone(LumaAuthError("wrong key", status=401))
         assert clock.round() == {waiter: Answer(tasks(["t1"]), ["t1"], None)}
+
+
+class TestFailUnanswered:
+    def test_those_to_whom_nothing_was_answered_are_told_and_the_others_stay(self, clock: Clock) -> None:
+        served = clock.join("t1", interval=15)
+        clock.round()
+        told_elsewhere = clock.schedule.join(
+            ["t2"], interval=15, deadline=NEVER, now=clock.now, answered=True
+        )
+        newcomer, idle = clock.join("t3"), clock.join("t4", interval=100)
+        error = LumaAuthError("wrong key", status=401)
+        while newcomer.ids and not newcomer.being_served:
+            calls = clock.begin()
+        answers: dict[Waiter, Answer] = {}
+        for call in calls:
+            answers |= clock.schedule.fail(call, error, now=clock.now)
+
+        assert clock.schedule.fail_unanswered(error) == dict.fromkeys((newcomer, idle), Answer({}, [], error))
+        assert not {served, told_elsewhere} & clock.schedule.fail_unanswered(error).keys()
 
 
 class TestSpread:
