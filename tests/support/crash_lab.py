@@ -34,7 +34,7 @@ from airflow_provider_luma.client.models import GenerationRequest
 from airflow_provider_luma.exceptions import LumaError
 from airflow_provider_luma.sandbox import SandboxProcess
 from airflow_provider_luma.submitting.job import Job
-from airflow_provider_luma.submitting.ledger import Entry, Ledger
+from airflow_provider_luma.submitting.ledger import Entry, Ledger, Try
 from airflow_provider_luma.submitting.submitter import SubmitPolicy, Submitter
 
 PACKAGE = str(Path(airflow_provider_luma.__file__).parent)
@@ -229,7 +229,7 @@ class Lab:
 
     def _note(self, case: Case, folder: Path) -> None:
         told = folder / "told"
-        entries = Ledger(FileStore(folder), run=0).entries
+        entries = Ledger(FileStore(folder), current=Try()).entries
         case.tries.append(
             Try(
                 killed=not (folder / "outcome").exists(),
@@ -251,7 +251,7 @@ class Lab:
             submitter = Submitter(
                 client,
                 [Job(GenerationRequest(prompt=prompt)) for prompt in prompts],
-                ledger=Ledger(store, run=0),
+                ledger=Ledger(store, current=Try()),
                 connection=f"luma_default {client.base_url}",
                 policy=SubmitPolicy(max_in_flight=in_flight),
                 on_submitted=tell,
