@@ -24,8 +24,9 @@ class LumaRetryPolicy(RetryPolicy):
     Retry a failed task when the relay asks for it, not sooner; fail at once when no retry can help.
 
     ``Retry-After`` of the relay becomes the delay before the next try if it is longer than the task's own
-    ``retry_delay``, up to an hour; otherwise ``retry_delay`` holds, and its exponential backoff. Errors that aren't this provider's are left to the task's ``retries``. The
-    submit operators use this policy unless they are given another.
+    ``retry_delay``, up to an hour; otherwise ``retry_delay`` holds, and its exponential backoff. Errors that
+    aren't this provider's are left to the task's ``retries``. The submit operators use this policy unless
+    they are given another.
 
     .. code-block:: python
 

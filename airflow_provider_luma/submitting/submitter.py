@@ -34,7 +34,9 @@ OnAmbiguous = Literal["fail", "resubmit"]
 
 log = logging.getLogger(__name__)
 
-_CONTINUING: Final = "it sends only what has no id (what is unclear: only with on_ambiguous='resubmit' as well)."
+_CONTINUING: Final = (
+    "it sends only what has no id (what is unclear: only with on_ambiguous='resubmit' as well)."
+)
 _CLEARING: Final[dict[OnClear, str]] = {
     "anew": f"To keep what is submitted, set on_clear='continue' and then clear this task: {_CONTINUING} "
     "Clearing this task with on_clear='anew' submits everything again, and it is billed again.",

@@ -82,7 +82,10 @@ class TestArguments:
         [
             ({"on_ambiguous": "retry"}, "on_ambiguous must be 'fail' or 'resubmit'; got 'retry'"),
             ({"on_clear": "never"}, "on_clear must be 'anew' or 'continue'; got 'never'"),
-            ({"poll_interval": 0}, "poll_interval must be a positive number of seconds, at most 86400; got 0"),
+            (
+                {"poll_interval": 0},
+                "poll_interval must be a positive number of seconds, at most 86400; got 0",
+            ),
             ({"timeout": -1}, "timeout must be a positive number of seconds, at most .*; got -1"),
             ({"timeout": timedelta(hours=1)}, "timeout must be a positive number of seconds"),
             ({"timeout": True}, "timeout must be a positive number of seconds"),

@@ -94,7 +94,7 @@ class Histories(RuleBasedStateMachine):
 
     def _die(self, worker: Worker) -> None:
         self.workers.remove(worker)
-        if worker.current == self.current and self.state == "running":
+        if worker.current.number == self.current.number and self.state == "running":
             self.state = "up_for_retry" if not self.current.is_last else "failed"
 
     @precondition(lambda self: self.workers)
@@ -157,7 +157,7 @@ class Histories(RuleBasedStateMachine):
             self._die(worker)
             return
         self.workers.remove(worker)
-        if worker.current == self.current:
+        if worker.current.number == self.current.number:
             self.ended = True
             # What Airflow doesn't hear of is retried, as is what fails in post_execute.
             self.state = "success" if is_heard else "failed" if self.current.is_last else "up_for_retry"

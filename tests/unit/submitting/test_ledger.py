@@ -115,7 +115,9 @@ class TestPages:
         assert len(Ledger(store, current=TRY).entries) == 300
         assert store.reads == 300 // PAGE_SIZE + 1
 
-    def test_each_submit_is_two_writes_and_each_further_page_one_of_a_size_that_airflow_likes(self, store: JsonStore) -> None:
+    def test_each_submit_is_two_writes_and_each_further_page_one_of_a_size_that_airflow_likes(
+        self, store: JsonStore
+    ) -> None:
         ledger = Ledger(store, current=TRY)
         for number in range(60):
             ledger.intend(f"{number:024}_1", AT)
@@ -314,7 +316,13 @@ class TestRuns:
         fill(Ledger(store, current=retry), 2, "new")
         zombie.intend("late", AT)
 
-        assert set(Ledger(store, current=follow(retry)).entries) == {"old-0", "old-1", "new-0", "new-1", "late"}
+        assert set(Ledger(store, current=follow(retry)).entries) == {
+            "old-0",
+            "old-1",
+            "new-0",
+            "new-1",
+            "late",
+        }
 
 
 class TestLoss:

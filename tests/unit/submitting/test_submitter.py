@@ -362,7 +362,7 @@ class TestRefusals:
             "request 2 (video 'prompt 2'): The relay refuses it: too long.",
             "Submitted and billed: 1 (id-prompt 1).",
             "Without an id: 2 (requests 3, 4).",
-            "on_clear='continue'",
+            "To keep what is submitted, set on_clear='continue' and then clear this task",
         ):
             assert words in str(error)
         assert error.task_ids == ("id-prompt 1",)
@@ -392,7 +392,28 @@ class TestRefusals:
         assert table.relay.asked == prompts(3)
         assert "Submitted and billed: 2 (id-prompt 0, id-prompt 1)." in str(error)
         assert "Without an id: 3 (requests 2, 3, 4)." in str(error)
+        assert "To keep what is submitted, set on_clear='continue' and then clear this task" in str(error)
+        assert "submits everything again, and it is billed again" in str(error)
         assert len(table.entries) == 2
+
+    def test_with_continue_the_way_on_is_a_clear(self, bench: Callable[..., Bench]) -> None:
+        error = bench(5, {"prompt 2": quota()}).fail(LumaQuotaError, on_clear="continue")
+
+        assert "Clear this task (on_clear='continue'): it sends only what has no id" in str(error)
+        assert "billed again" not in str(error)
+
+    def test_a_clear_that_continues_sends_refused_ones_again_and_a_retry_does_not(
+        self, bench: Callable[..., Bench]
+    ) -> None:
+        table = bench(3, {"prompt 0": refusal(), "prompt 2": busy()})
+        table.fail(LumaBusyError, max_failed=1, on_clear="continue")
+        table.retry()
+        table.run(max_failed=1, on_clear="continue")
+        assert table.relay.asked == [*prompts(3), "prompt 2"]
+        table.end_and_clear()
+
+        assert len(table.run(on_clear="continue").submitted_ids) == 3
+        assert table.relay.asked == [*prompts(3), "prompt 2", "prompt 0"]
 
     def test_retry_after_survives(self, bench: Callable[..., Bench]) -> None:
         error = bench(2, {"prompt 1": busy(17)}).fail(LumaBusyError)
@@ -662,6 +683,31 @@ class TestInterruption:
         submitter.run()
 
         assert submitter.submitted_ids == ["id-0"]
+
+    def test_a_stop_from_before_the_submitter_sends_nothing(self, bench: Callable[..., Bench]) -> None:
+        table = bench(3)
+        stop = Stop()
+        stop.ask()
+        with pytest.raises(LumaInterruptedError):
+            table.run(stop=stop)
+
+        assert table.relay.asked == []
+
+    def test_an_error_stops_one_submitter_and_not_the_next(self, bench: Callable[..., Bench]) -> None:
+        table = bench(3, {"prompt 1": busy()})
+        stop = Stop()
+        table.fail(LumaBusyError, stop=stop)
+
+        assert len(table.run(stop=stop).submitted_ids) == 3
+
+    def test_a_wake_of_before_cuts_no_later_pause_short(self, mocker: Any) -> None:
+        clock = mocker.patch("airflow_provider_luma.submitting.submitter.time.monotonic")
+        clock.side_effect = [0.0, 0.0, 1.0, 11.0]
+        stop = Stop()
+        stop.wake()
+        stop.pause(10)
+
+        assert clock.call_count >= 3
 
     def test_stop_before_the_first_request_sends_nothing(self, bench: Callable[..., Bench]) -> None:
         table = bench(3)
