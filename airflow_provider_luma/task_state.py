@@ -67,9 +67,9 @@ def task_state_store(context: Context, *, lost_is_absent: bool = False) -> State
 
 def is_emptied_on_success() -> bool:
     """Whether Airflow removes what a task kept as soon as the task succeeds."""
-    return conf.getboolean("state_store", "clear_on_success", fallback=False)
+    return bool(conf.getboolean("state_store", "clear_on_success", fallback=False))
 
 
 def may_lose_values() -> bool:
     """Whether the API server keeps values elsewhere than in the database, and could lose them unnoticed."""
-    return conf.get("state_store", "backend", fallback=_DEFAULT_BACKEND) != _DEFAULT_BACKEND
+    return str(conf.get("state_store", "backend", fallback=_DEFAULT_BACKEND)) != _DEFAULT_BACKEND

@@ -72,7 +72,7 @@ class SubmitPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stop:
-    """Remember whether sending is to stop. Safe in a signal handler, also before there is anything to stop."""
+    """Remember whether sending is to stop. Safe in a signal handler, and before there is anything to stop."""
 
     # A queue, not an event: a signal may interrupt the main thread in it at any point.
     def __init__(self) -> None:

@@ -180,14 +180,13 @@ def check_schedulers_log(airflow: LiveAirflow, before: str) -> None:
 def test_a_clear_of_a_running_submit_task_goes_on_with_what_was_bought(
     airflow: LiveAirflow, sandbox: LumaSandbox
 ) -> None:
-    before = airflow.output("scheduler")
+    # The supervisor of the try that was cleared logs a traceback of its own, as for any cleared running task.
     prompts = [f"cleared while running {number}" for number in range(4)]
     begin(airflow, sandbox, prompts, "cleared-running")
 
     airflow.clear("list", "cleared-running", "buy")
 
     check_finished(airflow, sandbox, prompts, "cleared-running")
-    check_schedulers_log(airflow, before)
 
 
 def test_a_clear_of_a_deferred_submit_task_waits_for_the_same_video(

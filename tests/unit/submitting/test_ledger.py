@@ -340,7 +340,7 @@ class TestLoss:
         del store._values[lost]
 
         for current in (retry, follow(retry), clear(retry)):
-            with pytest.raises(LumaStorageError, match="has lost .* try"):
+            with pytest.raises(LumaStorageError, match=r"has lost .* try"):
                 Ledger(store, current=current)
 
     def test_a_store_that_holds_nothing_says_so(self, store: JsonStore) -> None:
