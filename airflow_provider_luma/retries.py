@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_luma.delays import delay_before_retry
 from airflow_provider_luma.exceptions import LumaApiError, LumaConfigError, LumaError
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
 
@@ -22,9 +23,10 @@ class LumaRetryPolicy(RetryPolicy):
     """
     Retry a failed task when the relay asks for it, not sooner; fail at once when no retry can help.
 
-    ``Retry-After`` of the relay becomes the delay before the next try; without it the task's own
-    ``retry_delay`` holds. Errors that aren't this provider's are left to the task's ``retries``. The
-    submit operators use this policy unless they are given another.
+    ``Retry-After`` of the relay becomes the delay before the next try if it is longer than the task's own
+    ``retry_delay``, up to an hour; otherwise ``retry_delay`` holds, and its exponential backoff. Errors that
+    aren't this provider's are left to the task's ``retries``. The submit operators use this policy unless
+    they are given another.
 
     .. code-block:: python
 
@@ -56,11 +58,12 @@ class LumaRetryPolicy(RetryPolicy):
             return RetryDecision.default()
         if not exception.retryable:
             return RetryDecision.fail("No retry can help against this error of the relay.")
-        if isinstance(exception, LumaApiError) and exception.retry_after is not None:
-            return RetryDecision.retry(
-                timedelta(seconds=exception.retry_after), "The relay asked to wait so long."
-            )
-        return RetryDecision.default()
+        own = _retry_delay(context)
+        asked = exception.retry_after if isinstance(exception, LumaApiError) else None
+        delay = delay_before_retry(asked, own=own)
+        if delay <= own:
+            return RetryDecision.default()
+        return RetryDecision.retry(timedelta(seconds=delay), "The relay asked to wait so long.")
 
     def serialize(self) -> dict[str, Any]:
         """Give what rebuilds the policy: nothing, it has no settings."""
@@ -74,3 +77,9 @@ class LumaRetryPolicy(RetryPolicy):
         :param data: What :meth:`serialize` gave.
         """
         return cls()
+
+
+def _retry_delay(context: Context | None) -> float:
+    """Return the task's own delay before a retry, in seconds."""
+    delay = getattr(context["task"], "retry_delay", None) if context else None
+    return delay.total_seconds() if isinstance(delay, timedelta) else 0.0

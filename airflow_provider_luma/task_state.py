@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_provider_luma.exceptions import LumaStorageError
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from airflow.sdk import Context
+
+
+_ABSENT: Final = object()
+_DEFAULT_BACKEND: Final = "airflow.state.metastore.MetastoreBackend"
 
 
 class StateStore(Protocol):
@@ -24,20 +32,44 @@ class StateStore(Protocol):
 class _TaskStateStore:
     """Airflow's task state store, with values that stay as long as the task instance does."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, *, lost_is_absent: bool) -> None:
         from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
         self._store = store
+        self._lost_is_absent = lost_is_absent
         self._retention: timedelta = NEVER_EXPIRE
 
     def get(self, key: str) -> Any:
-        return self._store.get(key)
+        value = self._store.get(key, _ABSENT)
+        if value is None and not self._lost_is_absent:
+            # A worker's storage backend answers so when Airflow knows the key and its object is gone.
+            raise LumaStorageError(
+                f"Airflow's task state store has lost the value of {key!r}: the database refers to it, and "
+                "the storage behind [workers] state_store_backend doesn't hold it. Restore that storage."
+            )
+        return None if value is _ABSENT else value
 
     def set(self, key: str, value: dict[str, Any]) -> None:
         self._store.set(key, value, retention=self._retention)
 
 
-def task_state_store(context: Context) -> StateStore | None:
-    """Return what outlives a try, or ``None`` on an Airflow that has nothing of the kind."""
+def task_state_store(context: Context, *, lost_is_absent: bool = False) -> StateStore | None:
+    """
+    Return what outlives a try, or ``None`` on an Airflow that has nothing of the kind.
+
+    :param context: The task's context.
+    :param lost_is_absent: Whether a value that was written and is lost reads as ``None``, for what is kept
+        for speed alone. Otherwise reading it raises ``LumaStorageError``.
+    """
     store = context.get("task_state_store")
-    return None if store is None else _TaskStateStore(store)
+    return None if store is None else _TaskStateStore(store, lost_is_absent=lost_is_absent)
+
+
+def is_emptied_on_success() -> bool:
+    """Whether Airflow removes what a task kept as soon as the task succeeds."""
+    return bool(conf.getboolean("state_store", "clear_on_success", fallback=False))
+
+
+def may_lose_values() -> bool:
+    """Whether the API server keeps values elsewhere than in the database, and could lose them unnoticed."""
+    return str(conf.get("state_store", "backend", fallback=_DEFAULT_BACKEND)) != _DEFAULT_BACKEND

@@ -31,12 +31,12 @@ class LumaGenerateVideoOperator(LumaSubmitOperator):
     dropped connection, a worker that died in that moment) the task fails without using its retries and says
     what to do. So retries are always safe here: give the task some.
 
-    Two things buy another video, and say so in the log. A *clear* of the task does; one of a task that is
-    just running counts as a retry. Changed inputs do: mind templates that render to something else in each
-    try, such as a link that is signed anew.
+    Two things buy another video, and say so in the log. A *clear* of an ended task does; one of a task that
+    is running or deferred counts as a retry. Changed inputs do: mind templates that render to something else
+    in each try, such as a link that is signed again.
 
     Airflow before 3.3 keeps nothing between tries. There the ``retries`` serve passing refusals alone, within
-    the first try; a try after a crash fails, and says so, rather than pay twice.
+    the first try; any later try, after a crash or a clear, fails and says so rather than pay twice.
 
     What the relay refuses isn't billed: passing refusals (busy, upstream trouble) are retried within the
     task's ``retries``, no sooner than the relay asks for; others fail at once with the relay's words.
@@ -60,8 +60,8 @@ class LumaGenerateVideoOperator(LumaSubmitOperator):
     :param on_ambiguous: What to do when it is unknown whether the relay took the job: ``fail``, or
         ``resubmit`` it with the next retry and perhaps pay twice.
     :param on_clear: What a *clear* of the task does: submit everything ``anew``, or ``continue`` with what
-        is submitted and send only what has no id, as after a list that was broken off because the money
-        ran out (Airflow 3.3 and newer).
+        is submitted and send only what has no id: what was refused, and the rest of a list that ended
+        because the money ran out (Airflow 3.3 and newer).
     :param wait_for_completion: Whether to wait until the video is there.
     :param deferrable: Whether to wait in the triggerer instead of a worker. Default: Airflow's
         ``[operators] default_deferrable``.
@@ -84,7 +84,6 @@ class LumaGenerateVideoOperator(LumaSubmitOperator):
         "extra_fields",
         "luma_conn_id",
     )
-    _long_fields = ("prompt", "image_url", "image_end_url", "extra_fields")
 
     def __init__(
         self,
@@ -119,7 +118,7 @@ class LumaGenerateVideoOperator(LumaSubmitOperator):
             read_request(GenerationRequest, given)
 
     def _jobs(self) -> list[Job]:
-        given = {name: self._rendered_field(name) for name in GenerationRequest.__struct_fields__}
+        given = {name: getattr(self, name) for name in GenerationRequest.__struct_fields__}
         return [Job(read_request(GenerationRequest, given))]
 
     def _result(self, values: Sequence[Any]) -> Any:
@@ -149,7 +148,6 @@ class LumaGenerateVideosOperator(LumaSubmitOperator):
     """
 
     template_fields: Sequence[str] = ("requests", "luma_conn_id")
-    _long_fields = ("requests",)
 
     def __init__(
         self,
@@ -183,7 +181,7 @@ class LumaGenerateVideosOperator(LumaSubmitOperator):
         return WaitPolicy(max_failed=left, missing_polls=self.missing_polls)
 
     def _jobs(self) -> list[Job]:
-        requests = self._rendered_field("requests")
+        requests: Any = self.requests
         if isinstance(requests, str):
             try:
                 requests = msgspec.json.decode(requests)
@@ -240,7 +238,6 @@ class LumaExtendVideoOperator(LumaSubmitOperator):
         "extra_fields",
         "luma_conn_id",
     )
-    _long_fields = ("prompt", "image_url", "image_end_url", "extra_fields")
 
     def __init__(
         self,
@@ -274,7 +271,7 @@ class LumaExtendVideoOperator(LumaSubmitOperator):
                 f"luma_task_id is {shorten_ids(ids) or 'empty'}: one id is right. Map this task over several "
                 "ids by .expand(luma_task_id=[…])."
             )
-        given = {name: self._rendered_field(name) for name in ExtensionRequest.__struct_fields__}
+        given = {name: getattr(self, name) for name in ExtensionRequest.__struct_fields__}
         return [Job(read_request(ExtensionRequest, given), extends=ids[0])]
 
     def _result(self, values: Sequence[Any]) -> Any:

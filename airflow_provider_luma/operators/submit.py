@@ -8,19 +8,27 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowTaskTimeout,
+    BaseOperator,
+    conf,
+)
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from airflow_provider_luma.client.artifacts import ArtifactRecord
+from airflow_provider_luma.delays import delay_before_retry
 from airflow_provider_luma.exceptions import (
     LumaAmbiguousSubmitError,
     LumaApiError,
     LumaConfigError,
     LumaConnectionError,
     LumaError,
+    LumaInterruptedError,
     LumaMissingArtifactError,
     LumaTimeoutError,
     shorten_ids,
@@ -30,11 +38,11 @@ from airflow_provider_luma.links.luma import LumaVideosLink
 from airflow_provider_luma.outcomes import TimedOutBy, check_report, time_limit
 from airflow_provider_luma.retries import LumaRetryPolicy
 from airflow_provider_luma.submitting.job import Job
-from airflow_provider_luma.submitting.ledger import Ledger, MemoryStore, OnClear
-from airflow_provider_luma.submitting.request import shorten_texts
-from airflow_provider_luma.submitting.submitter import OnAmbiguous, SubmitPolicy, Submitter
-from airflow_provider_luma.task_state import task_state_store
+from airflow_provider_luma.submitting.ledger import Ledger, MemoryStore, OnClear, Try
+from airflow_provider_luma.submitting.submitter import OnAmbiguous, Stop, SubmitPolicy, Submitter
+from airflow_provider_luma.task_state import is_emptied_on_success, may_lose_values, task_state_store
 from airflow_provider_luma.triggers.luma import LumaTaskTrigger
+from airflow_provider_luma.validation import positive_seconds, shown
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_luma.waiting.progress import Progress, Report, WaitPolicy
 from airflow_provider_luma.waiting.watch import Watch
@@ -44,6 +52,8 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 _PUSH_EVERY: Final = 2.0
+_MAX_TIMEOUT: Final = 366 * 86_400.0
+"""Seconds: a longer wait than Luma tasks and their links ever last; much more overflows dates in Airflow."""
 
 
 class LumaSubmitOperator(BaseOperator):
@@ -55,9 +65,6 @@ class LumaSubmitOperator(BaseOperator):
 
     ui_color = "#d9f2e6"
     operator_extra_links = (LumaVideosLink(),)
-
-    #: Templated fields that may be long: shown cut, with their length, where Airflow shows rendered fields.
-    _long_fields: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -83,15 +90,10 @@ class LumaSubmitOperator(BaseOperator):
         self.poll_interval = poll_interval
         self.timeout = timeout
         self.missing_polls = missing_polls
-        self._rendered: dict[str, Any] = {}
+        self._killed = False
+        self._stop: Stop | None = None
         self._submitter: Submitter | None = None
-        self._submit_policy()
-        self._wait_policy(0)
-        if on_clear not in ("anew", "continue"):
-            raise LumaConfigError(f"on_clear must be 'anew' or 'continue', got {on_clear!r}.")
-        for name, seconds in (("poll_interval", poll_interval), ("timeout", timeout)):
-            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-                raise LumaConfigError(f"{name} must be a positive number of seconds, got {seconds!r}.")
+        self._check_arguments()
 
     @abstractmethod
     def _jobs(self) -> list[Job]:
@@ -107,20 +109,24 @@ class LumaSubmitOperator(BaseOperator):
     def _wait_policy(self, refused: int) -> WaitPolicy:
         return WaitPolicy(max_failed=0, missing_polls=self.missing_polls)
 
-    def _rendered_field(self, name: str) -> Any:
-        return self._rendered.get(name, getattr(self, name))
+    def _check_arguments(self) -> None:
+        """
+        Refuse arguments that can't be right, before anything is sent.
 
-    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
-        # Called for plain and mapped tasks alike, so this is where to see the rendered values.
-        super()._do_render_template_fields(parent, *args, **kwargs)
-        if parent is self:
-            self._rendered = {name: getattr(self, name) for name in self._long_fields}
-            for name, value in self._rendered.items():
-                setattr(self, name, shorten_texts(value))
+        :raises LumaConfigError: naming the argument and its value.
+        """
+        self._submit_policy()
+        self._wait_policy(0)
+        if self.on_clear not in ("anew", "continue"):
+            raise LumaConfigError(f"on_clear must be 'anew' or 'continue'; got {shown(self.on_clear)}.")
+        positive_seconds("poll_interval", self.poll_interval)
+        positive_seconds("timeout", self.timeout, most=_MAX_TIMEOUT)
 
     def execute(self, context: Context) -> Any:
         """Submit what was not submitted before; then wait, if wanted."""
-        with self._final_errors_fail_the_task(context):
+        with self._ended(context), self._final_errors_fail_the_task(context):
+            # Again, for pre_execute or a subclass may have set others.
+            self._check_arguments()
             jobs = self._jobs()
             submitter = self._submit(context, jobs)
             ids = submitter.submitted_ids
@@ -136,15 +142,18 @@ class LumaSubmitOperator(BaseOperator):
 
         :param event: The trigger's report.
         """
-        with self._final_errors_fail_the_task(context):
+        with self._ended(context), self._final_errors_fail_the_task(context):
             return self._conclude(context, msgspec.convert(event, Report), event["timed_out_by"])
 
     def on_kill(self) -> None:
         """Send nothing more. The API has no cancel: what was submitted goes on and is billed."""
-        # Runs in a signal handler: nothing here may wait for what it has interrupted.
+        # Runs in a signal handler: nothing here may wait for what it has interrupted. It may come before
+        # there is anything to stop, and what begins afterwards must know of it.
+        self._killed = True
+        if self._stop is not None:
+            self._stop.ask()
         if self._submitter is None:
             return
-        self._submitter.stop()
         ids = self._submitter.submitted_ids
         self.log.warning(
             "Stopped from outside: nothing more is submitted. The relay can't cancel, so %d submitted Luma "
@@ -152,6 +161,47 @@ class LumaSubmitOperator(BaseOperator):
             len(ids),
             ", ".join(ids) or "none",
             "" if AIRFLOW_V_3_3_PLUS else " on Airflow 3.3 and newer",
+        )
+
+    @contextmanager
+    def _ended(self, context: Context) -> Iterator[None]:
+        """Write down when this try is over and no retry follows, so that a clear can be told from a retry."""
+        try:
+            yield
+        except LumaInterruptedError:
+            # It was stopped in mid-work: what comes next goes on with it.
+            raise
+        except AirflowFailException:
+            self._write_the_end(context)
+            raise
+        except (LumaError, AirflowException, AirflowTaskTimeout):
+            if self._try(context).is_last:
+                self._write_the_end(context)
+            raise
+        else:
+            self._write_the_end(context)
+
+    def _write_the_end(self, context: Context) -> None:
+        store = task_state_store(context)
+        if store is None or self._killed:
+            return
+        try:
+            Ledger(store, current=self._try(context), on_clear=self.on_clear).end()
+        except Exception:
+            # The outcome of this try stands. What is lost is that a clear buys everything again.
+            self.log.warning(
+                "The end of this try could not be written into Airflow's task state store, so a clear of "
+                "this task will go on with what is submitted, as a retry does.",
+                exc_info=True,
+            )
+
+    def _try(self, context: Context) -> Try:
+        instance: Any = context["ti"]
+        return Try(
+            number=instance.try_number,
+            max_tries=instance.max_tries,
+            clears=getattr(context.get("dag_run"), "clear_number", None) or 0,
+            retries=self.retries or 0,
         )
 
     @contextmanager
@@ -167,6 +217,9 @@ class LumaSubmitOperator(BaseOperator):
 
     def _submit(self, context: Context, jobs: Sequence[Job]) -> Submitter:
         hook = LumaHook(self.luma_conn_id)
+        stop = self._stop = Stop()
+        if self._killed:
+            stop.ask()
         ledger = self._ledger(context)
         tasks: dict[str, dict[str, Any]] = {}
         # What is in Airflow's store is safe already. Otherwise this XCom is all that outlives the worker.
@@ -188,6 +241,7 @@ class LumaSubmitOperator(BaseOperator):
                 connection=f"{self.luma_conn_id} {hook.client.base_url}",
                 policy=self._submit_policy(),
                 on_submitted=on_submitted,
+                stop=stop,
             )
             try:
                 submitter.run()
@@ -202,9 +256,9 @@ class LumaSubmitOperator(BaseOperator):
             return submitter
 
         self._push_link(context)
-        return submit() if task_state_store(context) is not None else self._retried_here(submit)
+        return submit() if task_state_store(context) is not None else self._retried_here(submit, stop)
 
-    def _retried_here(self, submit: Callable[[], Submitter]) -> Submitter:
+    def _retried_here(self, submit: Callable[[], Submitter], stop: Stop) -> Submitter:
         """
         Use the task's retries within this try, for what the relay could not take.
 
@@ -213,17 +267,18 @@ class LumaSubmitOperator(BaseOperator):
 
         def delay(state: RetryCallState) -> float:
             asked = getattr(state.outcome and state.outcome.exception(), "retry_after", None)
-            return self.retry_delay.total_seconds() if asked is None else float(asked)
+            return delay_before_retry(asked, own=self.retry_delay.total_seconds())
 
         def announce(state: RetryCallState) -> None:
             error = state.outcome and state.outcome.exception()
-            self.log.warning("Going on in %.0f s: %s", state.upcoming_sleep, error)
+            self.log.warning("Trying again in %.0f s: %s", state.upcoming_sleep, error)
 
         return Retrying(
             retry=retry_if_exception(_can_be_retried_here),
             stop=stop_after_attempt(1 + (self.retries or 0)),
             wait=delay,
             before_sleep=announce,
+            sleep=stop.pause,
             reraise=True,
         )(submit)
 
@@ -231,23 +286,47 @@ class LumaSubmitOperator(BaseOperator):
         return {}
 
     def _ledger(self, context: Context) -> Ledger:
-        instance = context["ti"]
-        # A clear raises max_tries; a retry doesn't.
-        run = instance.max_tries
+        current = self._try(context)
         store = task_state_store(context)
-        if store is not None:
-            return Ledger(store, run=run, on_clear=self.on_clear)
-        if self.on_clear == "continue":
-            self.log.warning("on_clear='continue' needs Airflow 3.3: this one keeps nothing between tries.")
-        is_first_try = instance.try_number in (1, run - (self.retries or 0) + 1)
-        if not is_first_try and self.on_ambiguous == "fail":
-            raise LumaAmbiguousSubmitError(
-                "This Airflow keeps nothing between tries (3.3 does), so it is unknown what the try before "
-                "has submitted: it may be running and billed. Look into its log, which names every id, and "
-                "into the relay's task list or bill. Then clear this task to submit everything anew, or set "
-                "on_ambiguous='resubmit'."
+        if store is None:
+            if self.on_clear == "continue":
+                self.log.warning(
+                    "on_clear='continue' needs Airflow 3.3: this one keeps nothing between tries."
+                )
+            # Neither a retry nor a clear can be excluded for any other try.
+            if current.number > 1:
+                self._know_nothing(current, "This Airflow keeps nothing between tries (3.3 does)")
+            return Ledger(MemoryStore(), current=current)
+        if self.on_clear == "continue" and is_emptied_on_success():
+            self.log.warning(
+                "[state_store] clear_on_success is on: Airflow forgets what this task submitted as soon as "
+                "it succeeds, so a clear after that can't continue with it, and fails. Switch it off to use "
+                "on_clear='continue'."
             )
-        return Ledger(MemoryStore(), run=run)
+        ledger = Ledger(store, current=current, on_clear=self.on_clear)
+        if ledger.is_empty and current.number > 1:
+            if self.on_clear == "continue" and is_emptied_on_success():
+                self._know_nothing(current, "[state_store] clear_on_success is on, and nothing is kept")
+            elif may_lose_values():
+                self._know_nothing(current, "[state_store] backend isn't the database, and holds nothing")
+        return ledger
+
+    def _know_nothing(self, current: Try, reason: str) -> None:
+        """
+        Refuse to submit where earlier tries may have submitted, unless the user wants that.
+
+        :param current: This try.
+        :param reason: Why nothing is known of them.
+        """
+        if self.on_ambiguous == "resubmit":
+            self.log.warning("%s: earlier tries may have submitted what this one submits.", reason)
+            return
+        raise LumaAmbiguousSubmitError(
+            f"{reason}, so it is unknown what the tries before try {current.number} of this task have "
+            "submitted: it may be running and billed. Look into their logs, which name every id, and into "
+            "the relay's task list or bill. To submit everything, perhaps again, set on_ambiguous='resubmit' "
+            "and clear this task; or start a new Dag run."
+        )
 
     def _push(self, context: Context, **xcoms: Any) -> None:
         if self.do_xcom_push:
@@ -290,7 +369,13 @@ class LumaSubmitOperator(BaseOperator):
             verdict = watch.verdict(timed_out=time.monotonic() >= deadline)
             if verdict != "waiting":
                 return watch.report(verdict, waited=f"the timeout of {self.timeout:g} s")
-            time.sleep(max(0.0, min(self.poll_interval, deadline - time.monotonic())))
+            pause = max(0.0, min(self.poll_interval, deadline - time.monotonic()))
+            stop = self._stop or Stop()
+            stop.pause(pause)
+            if stop.asked:
+                raise LumaInterruptedError(
+                    f"Waiting was stopped from outside; a retry waits for the same videos: {shorten_ids(ids)}"
+                )
             watch.poll(hook.client)
 
     def _conclude(self, context: Context, report: Report, timed_out_by: TimedOutBy = "timeout") -> Any:

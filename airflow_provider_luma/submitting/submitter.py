@@ -24,19 +24,24 @@ from airflow_provider_luma.exceptions import (
 )
 from airflow_provider_luma.submitting.job import Job, job_keys
 from airflow_provider_luma.submitting.request import shorten
+from airflow_provider_luma.validation import non_negative_seconds, shown, whole_number
 
 if TYPE_CHECKING:
     from airflow_provider_luma.client.luma import LumaClient
-    from airflow_provider_luma.submitting.ledger import Entry, Ledger
+    from airflow_provider_luma.submitting.ledger import Entry, Ledger, OnClear
 
 OnAmbiguous = Literal["fail", "resubmit"]
 
 log = logging.getLogger(__name__)
 
-_CLEARING: Final = (
-    "Clearing this task submits everything anew; with on_clear='continue' it sends only what has no id (what "
-    "is unclear: only with on_ambiguous='resubmit' as well)."
+_CONTINUING: Final = (
+    "it sends only what has no id (what is unclear: only with on_ambiguous='resubmit' as well)."
 )
+_CLEARING: Final[dict[OnClear, str]] = {
+    "anew": f"To keep what is submitted, set on_clear='continue' and then clear this task: {_CONTINUING} "
+    "Clearing this task with on_clear='anew' submits everything again, and it is billed again.",
+    "continue": f"Clear this task (on_clear='continue'): {_CONTINUING}",
+}
 
 
 class SubmitPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,27 +61,45 @@ class SubmitPolicy(msgspec.Struct, frozen=True, kw_only=True):
     on_ambiguous: OnAmbiguous = "fail"
 
     def __post_init__(self) -> None:
-        if self.max_failed is not None and not _is_count(self.max_failed, 0):
-            raise LumaConfigError(
-                "max_failed must be a whole number of at least 0 or None for any number, got "
-                f"{self.max_failed!r}."
-            )
-        if not _is_count(self.max_in_flight, 1):
-            raise LumaConfigError(
-                f"max_in_flight must be a whole number of at least 1, got {self.max_in_flight!r}."
-            )
-        if (
-            isinstance(self.pause, bool)
-            or not isinstance(self.pause, int | float)
-            or not 0 <= self.pause < 86_400
-        ):
-            raise LumaConfigError(f"pause must be a number of seconds, 0 or more, got {self.pause!r}.")
+        if self.max_failed is not None:
+            whole_number("max_failed", self.max_failed, least=0)
+        whole_number("max_in_flight", self.max_in_flight, least=1)
+        non_negative_seconds("pause", self.pause)
         if self.on_ambiguous not in ("fail", "resubmit"):
-            raise LumaConfigError(f"on_ambiguous must be 'fail' or 'resubmit', got {self.on_ambiguous!r}.")
+            raise LumaConfigError(
+                f"on_ambiguous must be 'fail' or 'resubmit'; got {shown(self.on_ambiguous)}."
+            )
 
 
-def _is_count(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+class Stop:
+    """Remember whether sending is to stop. Safe in a signal handler, and before there is anything to stop."""
+
+    # A queue, not an event: a signal may interrupt the main thread in it at any point.
+    def __init__(self) -> None:
+        self.asked = False
+        self._wake: SimpleQueue[None] = SimpleQueue()
+
+    def ask(self) -> None:
+        """Ask for the stop, and end all pauses."""
+        self.asked = True
+        self.wake()
+
+    def wake(self) -> None:
+        """End a pause."""
+        self._wake.put(None)
+
+    def pause(self, seconds: float, *, until: Callable[[], bool] | None = None) -> None:
+        """
+        Wait, unless the stop is asked for.
+
+        :param seconds: How long.
+        :param until: What else ends the wait; it is looked at after :meth:`wake`.
+        """
+        end = time.monotonic() + seconds
+        # A wake that came too late for an earlier pause must not cut this one short.
+        while not (self.asked or (until and until())) and (left := end - time.monotonic()) > 0:
+            with suppress(Empty):
+                self._wake.get(timeout=left)
 
 
 class Submitter:
@@ -90,6 +113,7 @@ class Submitter:
     :param policy: How to send.
     :param on_submitted: Called with each job's number, id and time, as soon as the id is known and written
         down. Calls come from other threads, one at a time.
+    :param stop: What may ask it to stop, from before it exists.
     """
 
     def __init__(
@@ -101,6 +125,7 @@ class Submitter:
         connection: str,
         policy: SubmitPolicy,
         on_submitted: Callable[[int, str, str], None],
+        stop: Stop | None = None,
     ) -> None:
         self._client = client
         self._jobs = jobs
@@ -113,9 +138,9 @@ class Submitter:
         self._booking = Lock()
         self._turn = Lock()
         self._next_at = 0.0
-        # Queues, not events and futures: a signal may interrupt the main thread in them at any point.
-        self._stopped = False
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._stop = stop or Stop()
+        self._failed = False
+        # A queue, not futures: a signal may interrupt the main thread in it at any point.
         self._ends: SimpleQueue[BaseException | None] = SimpleQueue()
 
     @property
@@ -125,8 +150,15 @@ class Submitter:
 
     def stop(self) -> None:
         """Send nothing more; safe in a signal handler. What is under way is waited for and written down."""
-        self._stopped = True
-        self._wake.put(None)
+        self._stop.ask()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._failed or self._stop.asked
+
+    def _send_no_more(self) -> None:
+        self._failed = True
+        self._stop.wake()
 
     def run(self) -> None:
         """
@@ -219,7 +251,7 @@ class Submitter:
                 todo.put(number)
             ends = [self._ends.get() for _ in to_send]
         finally:
-            self.stop()
+            self._send_no_more()
             for _ in threads:
                 todo.put(None)
             for thread in threads:
@@ -234,7 +266,7 @@ class Submitter:
                 if self._await_turn():
                     self._buy(number)
             except BaseException as failure:
-                self.stop()
+                self._send_no_more()
                 error = failure
             self._ends.put(error)
 
@@ -256,12 +288,9 @@ class Submitter:
     def _await_turn(self) -> bool:
         """Keep the pause between submits; return whether there is anything to be sent at all."""
         with self._turn:
-            left = self._next_at - time.monotonic()
-            if left > 0 and not self._stopped:
-                with suppress(Empty):
-                    self._wake.get(timeout=left)
+            self._stop.pause(self._next_at - time.monotonic(), until=lambda: self._is_over)
             self._next_at = time.monotonic() + self._policy.pause
-            return not self._stopped
+            return not self._is_over
 
     def _send_one(self, number: int, at: str) -> str | None:
         """Send a job whose intent is written; return its id, or ``None`` when its refusal is tolerated."""
@@ -329,7 +358,7 @@ class Submitter:
             numbers = shorten_ids([str(number) for number in unsent], 20)
             told.append(f"Without an id: {len(unsent)}{f' (requests {numbers})' if unsent else ''}.")
         if sent or isinstance(error, LumaAmbiguousSubmitError):
-            told.append(_CLEARING)
+            told.append(_CLEARING[self._ledger.on_clear])
         if isinstance(error, LumaError):
             error.args = (" ".join([str(error), *told]),)
             error.task_ids = tuple(sent)

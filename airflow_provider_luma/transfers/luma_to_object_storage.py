@@ -144,7 +144,7 @@ class LumaToObjectStorageOperator(BaseOperator):
 
         hook = LumaHook(self.luma_conn_id)
         # A clear raises max_tries; a retry doesn't.
-        kept = KeptFiles(task_state_store(context), run=context["ti"].max_tries)
+        kept = KeptFiles(task_state_store(context, lost_is_absent=True), run=context["ti"].max_tries)
         known = kept.recall()
         # An earlier try has looked and found nothing, so what is there now is its own.
         own = known is not None and self.on_existing == "fail"

@@ -35,6 +35,7 @@ from airflow_provider_luma.exceptions import LumaError
 from airflow_provider_luma.sandbox import SandboxProcess
 from airflow_provider_luma.submitting.job import Job
 from airflow_provider_luma.submitting.ledger import Entry, Ledger
+from airflow_provider_luma.submitting.ledger import Try as AirflowTry
 from airflow_provider_luma.submitting.submitter import SubmitPolicy, Submitter
 
 PACKAGE = str(Path(airflow_provider_luma.__file__).parent)
@@ -229,7 +230,7 @@ class Lab:
 
     def _note(self, case: Case, folder: Path) -> None:
         told = folder / "told"
-        entries = Ledger(FileStore(folder), run=0).entries
+        entries = Ledger(FileStore(folder), current=_airflow_try(folder)).entries
         case.tries.append(
             Try(
                 killed=not (folder / "outcome").exists(),
@@ -241,6 +242,7 @@ class Lab:
     def _submit(self, folder: Path, prompts: list[str], in_flight: int) -> None:
         """What one process does: the operator's submitting, with files for Airflow's store and XCom."""
         store, told = FileStore(folder), []
+        (folder / f"try-{_airflow_try(folder).number + 1}").touch()
 
         def tell(number: int, task_id: str, at: str) -> None:
             told.append(task_id)
@@ -251,7 +253,7 @@ class Lab:
             submitter = Submitter(
                 client,
                 [Job(GenerationRequest(prompt=prompt)) for prompt in prompts],
-                ledger=Ledger(store, run=0),
+                ledger=Ledger(store, current=_airflow_try(folder)),
                 connection=f"luma_default {client.base_url}",
                 policy=SubmitPolicy(max_in_flight=in_flight),
                 on_submitted=tell,
@@ -263,6 +265,11 @@ class Lab:
                 outcome |= {"error": type(error).__name__, "message": str(error)}
                 outcome["error_ids"] = list(error.task_ids)
         store.set("outcome", outcome)
+
+
+def _airflow_try(folder: Path) -> AirflowTry:
+    """The newest try of a case: each process is one."""
+    return AirflowTry(number=len(list(folder.glob("try-*"))), max_tries=99)
 
 
 def _fork(work: Callable[[], object]) -> int:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -168,6 +170,79 @@ def test_only_a_clear_of_the_submit_task_buys_anew(airflow: LiveAirflow, sandbox
     log = airflow.task_log("list", "cleared", "buy", try_number=2)
     assert "This task was cleared, so everything is submitted anew. 1 Luma tasks of the time before" in log
     assert first in log
+
+
+def check_schedulers_log(airflow: LiveAirflow, before: str) -> None:
+    news = airflow.output("scheduler").removeprefix(before)
+    assert "Traceback" not in news, news
+
+
+def test_a_clear_of_a_running_submit_task_goes_on_with_what_was_bought(
+    airflow: LiveAirflow, sandbox: LumaSandbox
+) -> None:
+    # The supervisor of the try that was cleared logs a traceback of its own, as for any cleared running task.
+    prompts = [f"cleared while running {number}" for number in range(4)]
+    begin(airflow, sandbox, prompts, "cleared-running")
+
+    airflow.clear("list", "cleared-running", "buy")
+
+    check_finished(airflow, sandbox, prompts, "cleared-running")
+
+
+def test_a_clear_of_a_deferred_submit_task_waits_for_the_same_video(
+    airflow: LiveAirflow, sandbox: LumaSandbox
+) -> None:
+    before = airflow.output("scheduler")
+    prompt = "cleared while deferred"
+    held = True
+
+    def is_held(call: Any) -> bool:
+        return held and bool(set(call.ids) & set(sold(sandbox, [prompt])[prompt]))
+
+    sandbox.fail_when("batch", faults.too_many_requests(), is_held)
+    airflow.trigger("deferred", conf={"prompt": prompt}, run_id="cleared-deferred")
+    airflow.wait_for_task("deferred", "cleared-deferred", "buy", states={"deferred"})
+    (task_id,) = sold(sandbox, [prompt])[prompt]
+
+    airflow.clear("deferred", "cleared-deferred", "buy")
+
+    def second_try_is_deferred() -> bool:
+        task = airflow.task("deferred", "cleared-deferred", "buy")
+        return (task["state"], task["try_number"]) == ("deferred", 2)
+
+    airflow.wait_until(second_try_is_deferred, "the second try to wait")
+    held = False
+    assert airflow.wait_for_run("deferred", "cleared-deferred") == "success"
+    assert sold(sandbox, [prompt])[prompt] == [task_id]
+    assert airflow.xcom("deferred", "cleared-deferred", "buy")["id"] == task_id
+
+    airflow.clear("deferred", "cleared-deferred", "buy")
+    airflow.wait_until(lambda: len(sold(sandbox, [prompt])[prompt]) == 2, "a clear after the end to buy anew")
+    assert airflow.wait_for_run("deferred", "cleared-deferred") == "success"
+    assert len(sold(sandbox, [prompt])[prompt]) == 2
+    check_schedulers_log(airflow, before)
+
+
+def test_a_retry_date_far_away_is_bounded_and_stops_no_scheduler(
+    airflow: LiveAirflow, sandbox: LumaSandbox
+) -> None:
+    before = airflow.output("scheduler")
+    year_9999 = 253_400_000_000 - time.time()
+    busy = faults.too_many_requests(retry_after=year_9999, http_date=True)
+    sandbox.fail_when("submit", busy, containing="busy for ages")
+    airflow.trigger("one", conf={"prompt": "busy for ages"}, run_id="busy")
+    airflow.wait_for_task("one", "busy", "buy", states={"up_for_retry"})
+
+    with sqlite3.connect(airflow.home / "airflow.db") as database:
+        ((delay,),) = database.execute(
+            "SELECT retry_delay_override FROM task_instance WHERE run_id = 'busy'"
+        ).fetchall()
+    assert delay is None or delay <= 3600
+    # The scheduler has looked at the waiting task more than once when another run is through.
+    airflow.trigger("one", conf={"prompt": "not busy"}, run_id="not-busy")
+    assert airflow.wait_for_run("one", "not-busy") == "success"
+    assert airflow.task("one", "busy", "buy")["state"] == "up_for_retry"
+    check_schedulers_log(airflow, before)
 
 
 def test_ending_a_deferred_task_tells_what_goes_on(airflow: LiveAirflow, sandbox: LumaSandbox) -> None:

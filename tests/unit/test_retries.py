@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,11 +20,12 @@ from airflow_provider_luma.retries import LumaRetryPolicy
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
 
 
-def decide(error: BaseException) -> tuple[str, timedelta | None]:
+def decide(error: BaseException, retry_delay: timedelta | None = None) -> tuple[str, timedelta | None]:
     """The decision about an error, or what stands for one on Airflows that know no retry policies."""
     if not AIRFLOW_V_3_3_PLUS:
         return "unknown here", None
-    decision = LumaRetryPolicy().evaluate(error, try_number=1, max_tries=3)
+    context: Any = None if retry_delay is None else {"task": SimpleNamespace(retry_delay=retry_delay)}
+    decision = LumaRetryPolicy().evaluate(error, try_number=1, max_tries=3, context=context)
     return decision.action.value, decision.retry_delay
 
 
@@ -34,6 +37,26 @@ def test_retry_after_becomes_the_delay() -> None:
     error = LumaBusyError("busy", status=429, retry_after=17.5)
 
     assert decide(error) == expected("retry", timedelta(seconds=17.5))
+
+
+@pytest.mark.parametrize("asked", [3600.1, 7e9, 2.5e11, 1e300, float("inf")])
+def test_a_delay_far_away_is_bounded_to_an_hour(asked: float) -> None:
+    error = LumaBusyError("busy", status=429, retry_after=asked)
+
+    assert decide(error, timedelta(minutes=5)) == expected("retry", timedelta(hours=1))
+
+
+@pytest.mark.parametrize("asked", [-1e300, -1, 0, 17.5, 300, float("nan")])
+def test_the_task_s_own_delay_is_never_undercut(asked: float) -> None:
+    error = LumaBusyError("busy", status=429, retry_after=asked)
+
+    assert decide(error, timedelta(minutes=5)) == expected("default")
+
+
+def test_an_own_delay_of_more_than_an_hour_holds() -> None:
+    error = LumaBusyError("busy", status=429, retry_after=1e12)
+
+    assert decide(error, timedelta(days=2)) == expected("default")
 
 
 @pytest.mark.parametrize("error", [LumaBusyError("busy", status=429), LumaTimeoutError("late")])

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_luma.submitting.ledger import PAGE_SIZE, Entry, Ledger, MemoryStore
+from airflow_provider_luma.exceptions import LumaStorageError
+from airflow_provider_luma.submitting.ledger import PAGE_SIZE, Entry, Ledger, MemoryStore, OnClear, Try
 
 AT = "2026-01-02T03:04:05+00:00"
+TRY = Try(number=1, max_tries=2)
 
 
 class JsonStore(MemoryStore):
@@ -49,157 +51,308 @@ def fill(ledger: Ledger, count: int, prefix: str = "key") -> None:
 
 class TestEntries:
     def test_a_new_ledger_is_empty_and_writes_nothing(self, store: JsonStore) -> None:
-        assert Ledger(store, run=0).entries == {}
+        assert Ledger(store, current=TRY).entries == {}
         assert (store.reads, store.writes) == (1, 0)
 
     def test_an_intent_is_there_before_anything_is_known(self, store: JsonStore) -> None:
-        Ledger(store, run=0).intend("a", AT)
+        Ledger(store, current=TRY).intend("a", AT)
 
-        (entry,) = Ledger(store, run=0).entries.values()
+        (entry,) = Ledger(store, current=TRY).entries.values()
         assert entry == Entry(at=AT)
         assert entry.unclear
 
     def test_a_submit_keeps_the_time_of_its_intent(self, store: JsonStore) -> None:
-        ledger = Ledger(store, run=0)
+        ledger = Ledger(store, current=TRY)
         ledger.intend("a", AT)
         ledger.submitted("a", "task-1")
 
-        assert Ledger(store, run=0).entries == {"a": Entry(at=AT, task_id="task-1")}
-        assert not Ledger(store, run=0).entries["a"].unclear
+        assert Ledger(store, current=TRY).entries == {"a": Entry(at=AT, task_id="task-1")}
+        assert not Ledger(store, current=TRY).entries["a"].unclear
 
     def test_a_refusal_is_kept_and_cut(self, store: JsonStore) -> None:
-        ledger = Ledger(store, run=0)
+        ledger = Ledger(store, current=TRY)
         ledger.intend("a", AT)
         ledger.refused("a", "no " * 1000)
 
-        refused = Ledger(store, run=0).entries["a"].refused
+        refused = Ledger(store, current=TRY).entries["a"].refused
         assert refused is not None
         assert refused.endswith("… (3000 characters)")
-        assert not Ledger(store, run=0).entries["a"].unclear
+        assert not Ledger(store, current=TRY).entries["a"].unclear
 
     def test_a_forgotten_intent_is_gone(self, store: JsonStore) -> None:
-        ledger = Ledger(store, run=0)
+        ledger = Ledger(store, current=TRY)
         fill(ledger, 1)
         ledger.intend("a", AT)
         ledger.forget("a")
 
-        assert list(Ledger(store, run=0).entries) == ["key-0"]
+        assert list(Ledger(store, current=TRY).entries) == ["key-0"]
 
     def test_what_was_never_intended_can_not_have_an_outcome(self, store: JsonStore) -> None:
         with pytest.raises(KeyError):
-            Ledger(store, run=0).submitted("a", "task-1")
+            Ledger(store, current=TRY).submitted("a", "task-1")
 
     def test_an_intent_can_be_repeated(self, store: JsonStore) -> None:
-        ledger = Ledger(store, run=0)
+        ledger = Ledger(store, current=TRY)
         fill(ledger, PAGE_SIZE + 3)
         ledger.intend("key-0", "later")
 
-        assert Ledger(store, run=0).entries["key-0"] == Entry(at="later")
-        assert len(Ledger(store, run=0).entries) == PAGE_SIZE + 3
+        assert Ledger(store, current=TRY).entries["key-0"] == Entry(at="later")
+        assert len(Ledger(store, current=TRY).entries) == PAGE_SIZE + 3
 
 
 class TestPages:
     @pytest.mark.parametrize("count", [PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, 3 * PAGE_SIZE + 7])
     def test_entries_come_back_in_the_order_of_their_intents(self, store: JsonStore, count: int) -> None:
-        fill(Ledger(store, run=0), count)
+        fill(Ledger(store, current=TRY), count)
 
-        found = Ledger(store, run=0).entries
+        found = Ledger(store, current=TRY).entries
         assert [entry.task_id for entry in found.values()] == [f"key-task-{n}" for n in range(count)]
 
     def test_three_hundred_submits_are_read_with_thirteen_calls(self, store: JsonStore) -> None:
-        fill(Ledger(store, run=0), 300)
+        fill(Ledger(store, current=TRY), 300)
         store.reads = 0
 
-        assert len(Ledger(store, run=0).entries) == 300
+        assert len(Ledger(store, current=TRY).entries) == 300
         assert store.reads == 300 // PAGE_SIZE + 1
 
-    def test_each_submit_is_two_writes_of_a_size_that_airflow_likes(self, store: JsonStore) -> None:
-        ledger = Ledger(store, run=0)
+    def test_each_submit_is_two_writes_and_each_further_page_one_of_a_size_that_airflow_likes(
+        self, store: JsonStore
+    ) -> None:
+        ledger = Ledger(store, current=TRY)
         for number in range(60):
             ledger.intend(f"{number:024}_1", AT)
             ledger.refused(f"{number:024}_1", "当前分组上游负载已饱和，请稍后再试" * 20)
 
-        assert store.writes == 120
+        assert store.writes == 120 + 2
         assert store.largest < 64 * 1024
 
     def test_a_page_that_was_emptied_hides_none_behind_it(self, store: JsonStore) -> None:
-        ledger = Ledger(store, run=0)
+        ledger = Ledger(store, current=TRY)
         for number in range(PAGE_SIZE):
             ledger.intend(f"gone-{number}", AT)
         ledger.intend("stays", AT)
         for number in range(PAGE_SIZE):
             ledger.forget(f"gone-{number}")
 
-        assert list(Ledger(store, run=0).entries) == ["stays"]
+        assert list(Ledger(store, current=TRY).entries) == ["stays"]
 
 
-class TestClear:
+def follow(ended: Try, *, max_tries: int | None = None, clears: int | None = None, retries: int = 2) -> Try:
+    """The try after another one; without arguments a retry."""
+    return Try(
+        number=ended.number + 1,
+        max_tries=ended.max_tries if max_tries is None else max_tries,
+        clears=ended.clears if clears is None else clears,
+        retries=retries,
+    )
+
+
+def clear(before: Try, *, retries: int = 2) -> Try:
+    """The try that a clear makes: Airflow raises max_tries, whatever state the task was in."""
+    return Try(
+        number=before.number + 1,
+        max_tries=before.number + retries,
+        clears=before.clears + 1,
+        retries=retries,
+    )
+
+
+class TestRuns:
     def test_a_retry_finds_everything(self, store: JsonStore) -> None:
-        fill(Ledger(store, run=2), 30)
+        fill(Ledger(store, current=TRY), 30)
 
-        again = Ledger(store, run=2)
+        again = Ledger(store, current=follow(TRY))
         assert len(again.entries) == 30
         assert again.cleared == {}
 
-    def test_a_clear_begins_anew_and_knows_what_was_before(self, store: JsonStore) -> None:
-        fill(Ledger(store, run=2), 30)
+    def test_a_clear_of_an_ended_task_begins_anew_and_knows_what_was_before(self, store: JsonStore) -> None:
+        ledger = Ledger(store, current=TRY)
+        fill(ledger, 30)
+        ledger.end()
 
-        anew = Ledger(store, run=4)
+        anew = Ledger(store, current=clear(TRY))
         assert anew.entries == {}
         assert len(anew.cleared) == 30
 
-    def test_pages_of_before_the_clear_are_not_taken_for_new_ones(self, store: JsonStore) -> None:
-        fill(Ledger(store, run=2), 3 * PAGE_SIZE, "old")
-        fill(Ledger(store, run=4), 2, "new")
+    @pytest.mark.parametrize("on_clear", ["anew", "continue"])
+    def test_a_clear_of_a_running_or_deferred_task_belongs_to_the_same_run(
+        self, store: JsonStore, on_clear: OnClear
+    ) -> None:
+        ledger = Ledger(store, current=TRY)
+        fill(ledger, 3)
+        ledger.intend("refused", AT)
+        ledger.refused("refused", "moderated")
 
-        again = Ledger(store, run=4)
-        assert list(again.entries) == ["new-0", "new-1"]
-        fill(again, PAGE_SIZE + 1, "more")
-        assert len(Ledger(store, run=4).entries) == PAGE_SIZE + 3
+        again = Ledger(store, current=clear(TRY), on_clear=on_clear)
+        assert len(again.entries) == 4
+        assert again.entries["refused"].refused == "moderated"
+        assert again.cleared == {}
 
-    def test_a_clear_that_changed_nothing_yet_leaves_the_book_of_before(self, store: JsonStore) -> None:
-        fill(Ledger(store, run=2), 1)
-        assert Ledger(store, run=4).entries == {}
+    def test_a_clear_of_a_task_that_awaits_its_retry_belongs_to_the_same_run(self, store: JsonStore) -> None:
+        fill(Ledger(store, current=TRY), 2)
+        second = follow(TRY)
+        fill(Ledger(store, current=second), 1, "second")
 
-        assert len(Ledger(store, run=2).entries) == 1
+        assert len(Ledger(store, current=clear(second)).entries) == 3
 
-    def test_a_run_number_that_comes_again_does_not_bring_its_pages_back(self, store: JsonStore) -> None:
-        fill(Ledger(store, run=5), 3 * PAGE_SIZE, "first")
-        fill(Ledger(store, run=1), 1, "second")
-        fill(Ledger(store, run=5), PAGE_SIZE, "third")
+    def test_a_retry_after_an_end_that_airflow_never_heard_of_belongs_to_the_same_run(
+        self, store: JsonStore
+    ) -> None:
+        ledger = Ledger(store, current=TRY)
+        fill(ledger, 3)
+        ledger.end()
+        retry = follow(TRY)
+        assert len(Ledger(store, current=retry).entries) == 3
 
-        assert list(Ledger(store, run=5).entries) == [f"third-{n}" for n in range(PAGE_SIZE)]
+        # The retry was killed, and is cleared: it never came to its end.
+        assert len(Ledger(store, current=clear(retry)).entries) == 3
+
+    def test_a_try_that_ended_without_a_submit_of_its_own_ends_the_run(self, store: JsonStore) -> None:
+        fill(Ledger(store, current=TRY), 3)
+        retry = follow(TRY)
+        Ledger(store, current=retry).end()
+
+        assert Ledger(store, current=clear(retry)).entries == {}
+
+    @pytest.mark.parametrize("retries", [0, 1, 2, 3, 9])
+    def test_changed_retries_do_not_hide_a_clear_of_an_ended_task(
+        self, store: JsonStore, retries: int
+    ) -> None:
+        ledger = Ledger(store, current=TRY)
+        fill(ledger, 3)
+        ledger.end()
+
+        assert Ledger(store, current=clear(TRY, retries=retries)).entries == {}
+
+    @pytest.mark.parametrize("retries", [0, 1, 2, 3, 9])
+    @pytest.mark.parametrize("clears", [0, 1])
+    def test_changed_retries_do_not_make_a_clear_of_a_retry(
+        self, store: JsonStore, retries: int, clears: int
+    ) -> None:
+        fill(Ledger(store, current=TRY), 3)
+
+        retry = follow(TRY, retries=retries, clears=clears)
+        assert len(Ledger(store, current=retry).entries) == 3
+
+    def test_a_clear_of_another_task_does_not_make_a_clear_of_a_retry(self, store: JsonStore) -> None:
+        ledger = Ledger(store, current=TRY)
+        fill(ledger, 3)
+        ledger.end()
+
+        assert len(Ledger(store, current=follow(TRY, clears=1)).entries) == 3
+
+    def test_after_its_last_retry_an_ended_task_runs_again_only_by_a_clear(self, store: JsonStore) -> None:
+        last = Try(number=3, max_tries=2)
+        ledger = Ledger(store, current=last)
+        fill(ledger, 3)
+        ledger.end()
+
+        assert Ledger(store, current=follow(last)).entries == {}
+
+    def test_a_new_run_that_submitted_nothing_yet_is_still_new_to_its_retry(self, store: JsonStore) -> None:
+        ledger = Ledger(store, current=TRY)
+        fill(ledger, 3)
+        ledger.end()
+        cleared = clear(TRY)
+        Ledger(store, current=cleared)
+
+        assert Ledger(store, current=follow(cleared)).entries == {}
+
+    def test_what_was_before_the_newest_run_never_comes_back(self, store: JsonStore) -> None:
+        current = TRY
+        for run in range(3):
+            ledger = Ledger(store, current=current)
+            fill(ledger, 3 * PAGE_SIZE - run, f"run-{run}")
+            ledger.end()
+            current = clear(current)
+        ledger = Ledger(store, current=current)
+        fill(ledger, 1, "last")
+
+        assert list(Ledger(store, current=follow(current)).entries) == ["last-0"]
 
     def test_continue_goes_on_after_a_clear_and_its_retries(self, store: JsonStore) -> None:
-        fill(Ledger(store, run=2), PAGE_SIZE + 5, "old")
+        ledger = Ledger(store, current=TRY)
+        fill(ledger, PAGE_SIZE + 5, "old")
+        ledger.end()
 
-        cleared = Ledger(store, run=4, on_clear="continue")
-        assert len(cleared.entries) == PAGE_SIZE + 5
-        assert cleared.cleared == {}
-        fill(cleared, 1, "new")
-        assert len(Ledger(store, run=4, on_clear="continue").entries) == PAGE_SIZE + 6
+        cleared = clear(TRY)
+        again = Ledger(store, current=cleared, on_clear="continue")
+        assert len(again.entries) == PAGE_SIZE + 5
+        assert again.cleared == {}
+        fill(again, 1, "new")
+        assert len(Ledger(store, current=follow(cleared), on_clear="continue").entries) == PAGE_SIZE + 6
+
+    def test_continue_forgets_refusals_for_good_and_keeps_what_is_unclear(self, store: JsonStore) -> None:
+        ledger = Ledger(store, current=TRY)
+        fill(ledger, 1)
+        ledger.intend("refused", AT)
+        ledger.refused("refused", "moderated")
+        ledger.intend("unclear", AT)
+        ledger.end()
+
+        cleared = clear(TRY)
+        assert list(Ledger(store, current=cleared, on_clear="continue").entries) == ["key-0", "unclear"]
+        assert list(Ledger(store, current=cleared, on_clear="continue").entries) == ["key-0", "unclear"]
+        assert list(Ledger(store, current=follow(cleared)).entries) == ["key-0", "unclear"]
 
     def test_a_changed_mind_between_two_tries_does_not_start_anew(self, store: JsonStore) -> None:
-        fill(Ledger(store, run=2), 3)
-        Ledger(store, run=4, on_clear="continue")
+        ledger = Ledger(store, current=TRY)
+        fill(ledger, 3)
+        ledger.end()
+        cleared = clear(TRY)
+        Ledger(store, current=cleared, on_clear="continue")
 
-        assert len(Ledger(store, run=4, on_clear="anew").entries) == 3
-
-    def test_continue_goes_on_with_the_newest_book_alone(self, store: JsonStore) -> None:
-        fill(Ledger(store, run=1), 3 * PAGE_SIZE, "old")
-        fill(Ledger(store, run=2), 1, "new")
-
-        assert list(Ledger(store, run=3, on_clear="continue").entries) == ["new-0"]
+        assert len(Ledger(store, current=follow(cleared), on_clear="anew").entries) == 3
 
     def test_continue_with_nothing_before_begins(self, store: JsonStore) -> None:
-        fill(Ledger(store, run=2, on_clear="continue"), 2)
+        fill(Ledger(store, current=TRY, on_clear="continue"), 2)
 
-        assert len(Ledger(store, run=2).entries) == 2
+        assert len(Ledger(store, current=follow(TRY)).entries) == 2
+
+    def test_an_older_try_can_not_overwrite_what_its_successor_wrote(self, store: JsonStore) -> None:
+        zombie = Ledger(store, current=TRY)
+        fill(zombie, 2, "old")
+        retry = follow(TRY)
+        fill(Ledger(store, current=retry), 2, "new")
+        zombie.intend("late", AT)
+
+        assert set(Ledger(store, current=follow(retry)).entries) == {
+            "old-0",
+            "old-1",
+            "new-0",
+            "new-1",
+            "late",
+        }
+
+
+class TestLoss:
+    @pytest.mark.parametrize("lost", ["luma_submits_1_0", "luma_submits_1_1", "luma_submits_1_2"])
+    @pytest.mark.parametrize("end", [False, True])
+    def test_a_lost_page_is_never_taken_for_one_that_was_not_written(
+        self, store: JsonStore, lost: str, end: bool
+    ) -> None:
+        ledger = Ledger(store, current=TRY)
+        fill(ledger, 2 * PAGE_SIZE + 1, "old")
+        retry = follow(TRY)
+        fill(Ledger(store, current=retry), 1, "new")
+        if end:
+            Ledger(store, current=retry).end()
+        del store._values[lost]
+
+        for current in (retry, follow(retry), clear(retry)):
+            with pytest.raises(LumaStorageError, match=r"has lost .* try"):
+                Ledger(store, current=current)
+
+    def test_a_store_that_holds_nothing_says_so(self, store: JsonStore) -> None:
+        assert Ledger(store, current=follow(TRY)).is_empty
+        fill(Ledger(store, current=TRY), 1)
+
+        assert not Ledger(store, current=follow(TRY)).is_empty
 
 
 class TestTrouble:
     def test_a_write_that_fails_is_not_remembered(self, store: JsonStore) -> None:
-        ledger = Ledger(store, run=0)
+        ledger = Ledger(store, current=TRY)
         fill(ledger, 1)
         store.fails = True
         with pytest.raises(OSError, match="can't be written"):
@@ -211,12 +364,12 @@ class TestTrouble:
         store = mocker.Mock()
         store.get.side_effect = OSError("the store can't be read")
         with pytest.raises(OSError, match="can't be read"):
-            Ledger(store, run=0)
+            Ledger(store, current=TRY)
 
     def test_what_is_not_a_ledger_is_never_taken_for_nothing(self, store: JsonStore) -> None:
-        store.set("luma_submits_0", {"something": "else"})
+        store.set("luma_submits_1_0", {"something": "else"})
         with pytest.raises(msgspec.ValidationError, match="missing required field"):
-            Ledger(store, run=0)
+            Ledger(store, current=TRY)
 
 
 steps = st.lists(
@@ -228,12 +381,12 @@ steps = st.lists(
 @given(steps)
 def test_a_ledger_read_anew_always_equals_a_dictionary(moves: list[tuple[str, int]]) -> None:
     store = JsonStore()
-    ledger, known = Ledger(store, run=0), {}
+    ledger, known = Ledger(store, current=TRY), {}
     for move, number in moves:
         key = f"key-{number}"
         match move:
             case "reopen":
-                ledger = Ledger(store, run=0)
+                ledger = Ledger(store, current=TRY)
             case "intend":
                 ledger.intend(key, AT)
                 known[key] = Entry(at=AT)
@@ -247,4 +400,4 @@ def test_a_ledger_read_anew_always_equals_a_dictionary(moves: list[tuple[str, in
                 ledger.refused(key, f"reason-{number}")
                 known[key] = msgspec.structs.replace(known[key], refused=f"reason-{number}")
         assert ledger.entries == known
-    assert Ledger(store, run=0).entries == known
+    assert Ledger(store, current=TRY).entries == known

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from airflow_provider_luma.client.models import GenerationRequest, LumaTask, TaskState
@@ -22,8 +23,8 @@ from airflow_provider_luma.exceptions import (
     LumaRequestError,
 )
 from airflow_provider_luma.submitting.job import Job
-from airflow_provider_luma.submitting.ledger import Ledger, MemoryStore
-from airflow_provider_luma.submitting.submitter import SubmitPolicy, Submitter
+from airflow_provider_luma.submitting.ledger import Ledger, MemoryStore, Try
+from airflow_provider_luma.submitting.submitter import Stop, SubmitPolicy, Submitter
 
 Answer = Exception | Callable[[], str] | None
 
@@ -107,19 +108,31 @@ class Bench:
 
     def __init__(self, relay: Relay, store: MemoryStore, asked: Sequence[str]) -> None:
         self.relay, self.store, self.prompts = relay, store, list(asked)
+        self.current = Try(number=1, max_tries=9)
         self.told: list[tuple[int, str]] = []
 
     def submitter(
-        self, *, run: int = 0, conn: str = "here", on_clear: Any = "anew", **policy: Any
+        self, *, conn: str = "here", on_clear: Any = "anew", stop: Stop | None = None, **policy: Any
     ) -> Submitter:
         return Submitter(
             self.relay,  # type: ignore[arg-type]
             [Job(GenerationRequest(prompt=prompt)) for prompt in self.prompts],
-            ledger=Ledger(self.store, run=run, on_clear=on_clear),
+            ledger=Ledger(self.store, current=self.current, on_clear=on_clear),
             connection=conn,
             policy=SubmitPolicy(**policy),
             on_submitted=lambda number, task_id, at: self.told.append((number, task_id)),
+            stop=stop,
         )
+
+    def retry(self) -> None:
+        """Let the next try be a retry."""
+        self.current = msgspec.structs.replace(self.current, number=self.current.number + 1)
+
+    def end_and_clear(self) -> None:
+        """Let the present try end for good, and the next one come from a clear."""
+        Ledger(self.store, current=self.current).end()
+        number = self.current.number
+        self.current = Try(number=number + 1, max_tries=number + 9)
 
     def run(self, **arguments: Any) -> Submitter:
         submitter = self.submitter(**arguments)
@@ -133,7 +146,7 @@ class Bench:
 
     @property
     def entries(self) -> list[Any]:
-        return list(Ledger(self.store, run=0).entries.values())
+        return list(Ledger(self.store, current=self.current).entries.values())
 
 
 @pytest.fixture
@@ -155,12 +168,12 @@ class TestPolicy:
             ({"max_failed": -1}, "max_failed must be .*got -1"),
             ({"max_failed": True}, "max_failed"),
             ({"max_failed": 1.5}, "max_failed"),
-            ({"max_in_flight": 0}, "max_in_flight must be .*at least 1, got 0"),
+            ({"max_in_flight": 0}, "max_in_flight must be .*at least 1; got 0"),
             ({"max_in_flight": "2"}, "max_in_flight"),
             ({"pause": -1}, "pause must be .*got -1"),
             ({"pause": "3"}, "pause"),
             ({"pause": float("nan")}, "pause"),
-            ({"on_ambiguous": "retry"}, "on_ambiguous must be 'fail' or 'resubmit', got 'retry'"),
+            ({"on_ambiguous": "retry"}, "on_ambiguous must be 'fail' or 'resubmit'; got 'retry'"),
         ],
     )
     def test_wrong_arguments_are_named(self, arguments: dict[str, Any], words: str) -> None:
@@ -299,8 +312,9 @@ class TestClear:
         self, bench: Callable[..., Bench], caplog: pytest.LogCaptureFixture
     ) -> None:
         table = bench(2)
-        table.run(run=0)
-        table.run(run=1)
+        table.run()
+        table.end_and_clear()
+        table.run()
 
         assert Counter(table.relay.asked) == {"prompt 0": 2, "prompt 1": 2}
         assert "This task was cleared" in caplog.text
@@ -308,18 +322,21 @@ class TestClear:
 
     def test_a_retry_after_a_clear_goes_on(self, bench: Callable[..., Bench]) -> None:
         table = bench(2)
-        table.run(run=0)
+        table.run()
+        table.end_and_clear()
         table.relay.answers["prompt 1"] = busy()
-        table.fail(LumaBusyError, run=1)
-        table.run(run=1)
+        table.fail(LumaBusyError)
+        table.retry()
+        table.run()
 
         assert Counter(table.relay.asked) == {"prompt 0": 2, "prompt 1": 3}
 
     def test_continue_sends_only_the_rest(self, bench: Callable[..., Bench]) -> None:
         table = bench(3, {"prompt 1": quota()})
-        table.fail(LumaQuotaError, run=0)
+        table.fail(LumaQuotaError)
+        table.end_and_clear()
 
-        assert table.run(run=1, on_clear="continue").submitted_ids == [f"id-prompt {n}" for n in range(3)]
+        assert table.run(on_clear="continue").submitted_ids == [f"id-prompt {n}" for n in range(3)]
         assert Counter(table.relay.asked) == {"prompt 0": 1, "prompt 1": 2, "prompt 2": 1}
 
 
@@ -345,7 +362,7 @@ class TestRefusals:
             "request 2 (video 'prompt 2'): The relay refuses it: too long.",
             "Submitted and billed: 1 (id-prompt 1).",
             "Without an id: 2 (requests 3, 4).",
-            "on_clear='continue'",
+            "To keep what is submitted, set on_clear='continue' and then clear this task",
         ):
             assert words in str(error)
         assert error.task_ids == ("id-prompt 1",)
@@ -375,7 +392,28 @@ class TestRefusals:
         assert table.relay.asked == prompts(3)
         assert "Submitted and billed: 2 (id-prompt 0, id-prompt 1)." in str(error)
         assert "Without an id: 3 (requests 2, 3, 4)." in str(error)
+        assert "To keep what is submitted, set on_clear='continue' and then clear this task" in str(error)
+        assert "submits everything again, and it is billed again" in str(error)
         assert len(table.entries) == 2
+
+    def test_with_continue_the_way_on_is_a_clear(self, bench: Callable[..., Bench]) -> None:
+        error = bench(5, {"prompt 2": quota()}).fail(LumaQuotaError, on_clear="continue")
+
+        assert "Clear this task (on_clear='continue'): it sends only what has no id" in str(error)
+        assert "billed again" not in str(error)
+
+    def test_a_clear_that_continues_sends_refused_ones_again_and_a_retry_does_not(
+        self, bench: Callable[..., Bench]
+    ) -> None:
+        table = bench(3, {"prompt 0": refusal(), "prompt 2": busy()})
+        table.fail(LumaBusyError, max_failed=1, on_clear="continue")
+        table.retry()
+        table.run(max_failed=1, on_clear="continue")
+        assert table.relay.asked == [*prompts(3), "prompt 2"]
+        table.end_and_clear()
+
+        assert len(table.run(on_clear="continue").submitted_ids) == 3
+        assert table.relay.asked == [*prompts(3), "prompt 2", "prompt 0"]
 
     def test_retry_after_survives(self, bench: Callable[..., Bench]) -> None:
         error = bench(2, {"prompt 1": busy(17)}).fail(LumaBusyError)
@@ -418,15 +456,18 @@ class TestAmbiguity:
 
     def test_a_clear_forgets_it(self, bench: Callable[..., Bench]) -> None:
         table = bench(2, {"prompt 1": ambiguous()})
-        table.fail(LumaAmbiguousSubmitError, run=0)
+        table.fail(LumaAmbiguousSubmitError)
+        table.end_and_clear()
 
-        assert len(table.run(run=1).submitted_ids) == 2
+        assert len(table.run().submitted_ids) == 2
 
     def test_a_clear_that_continues_does_not_forget_it(self, bench: Callable[..., Bench]) -> None:
         table = bench(2, {"prompt 1": ambiguous()})
-        table.fail(LumaAmbiguousSubmitError, run=0)
-        table.fail(LumaAmbiguousSubmitError, run=1, on_clear="continue")
-        table.run(run=1, on_clear="continue", on_ambiguous="resubmit")
+        table.fail(LumaAmbiguousSubmitError)
+        table.end_and_clear()
+        table.fail(LumaAmbiguousSubmitError, on_clear="continue")
+        table.retry()
+        table.run(on_clear="continue", on_ambiguous="resubmit")
 
         assert table.relay.asked == ["prompt 0", "prompt 1", "prompt 1"]
 
@@ -642,6 +683,31 @@ class TestInterruption:
         submitter.run()
 
         assert submitter.submitted_ids == ["id-0"]
+
+    def test_a_stop_from_before_the_submitter_sends_nothing(self, bench: Callable[..., Bench]) -> None:
+        table = bench(3)
+        stop = Stop()
+        stop.ask()
+        with pytest.raises(LumaInterruptedError):
+            table.run(stop=stop)
+
+        assert table.relay.asked == []
+
+    def test_an_error_stops_one_submitter_and_not_the_next(self, bench: Callable[..., Bench]) -> None:
+        table = bench(3, {"prompt 1": busy()})
+        stop = Stop()
+        table.fail(LumaBusyError, stop=stop)
+
+        assert len(table.run(stop=stop).submitted_ids) == 3
+
+    def test_a_wake_of_before_cuts_no_later_pause_short(self, mocker: Any) -> None:
+        clock = mocker.patch("airflow_provider_luma.submitting.submitter.time.monotonic")
+        clock.side_effect = [0.0, 0.0, 1.0, 11.0]
+        stop = Stop()
+        stop.wake()
+        stop.pause(10)
+
+        assert clock.call_count >= 3
 
     def test_stop_before_the_first_request_sends_nothing(self, bench: Callable[..., Bench]) -> None:
         table = bench(3)
