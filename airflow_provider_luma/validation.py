@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check numbers that users give: the only place where that is done."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from airflow_provider_luma.exceptions import LumaConfigError
+
+MAX_SECONDS: Final = 86_400.0
+"""A day: the longest time that one call or one pause may take."""
+
+_SHOWN: Final = 80
+
+
+def positive_seconds(name: str, value: object, *, most: float = MAX_SECONDS) -> float:
+    """
+    Return a duration in seconds as a float.
+
+    :param name: The parameter, for the message.
+    :param value: What was given for it.
+    :param most: The longest duration that is right.
+    :raises LumaConfigError: unless it is a finite number above 0 and at most *most*.
+    """
+    return _seconds(name, value, most=most, zero=False)
+
+
+def non_negative_seconds(name: str, value: object, *, most: float = MAX_SECONDS) -> float:
+    """
+    Return a duration in seconds, which may be 0, as a float.
+
+    Parameters and errors are those of :func:`positive_seconds`.
+    """
+    return _seconds(name, value, most=most, zero=True)
+
+
+def whole_number(name: str, value: object, *, least: int, most: int | None = None) -> int:
+    """
+    Return a whole number.
+
+    :param name: The parameter, for the message.
+    :param value: What was given for it.
+    :param least: The smallest number that is right.
+    :param most: The largest number that is right, if there is one.
+    :raises LumaConfigError: for anything else, such as ``True`` or ``2.0``.
+    """
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and value >= least
+        and (most is None or value <= most)
+    ):
+        return value
+    bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+    raise LumaConfigError(f"{name} must be a whole number {bounds}; got {shown(value)}.")
+
+
+def shown(value: object) -> str:
+    """
+    Return a value as it is shown in a message: its ``repr``, cut to a sane length.
+
+    :param value: Anything, also what ``repr`` refuses, such as an integer of thousands of digits.
+    """
+    if isinstance(value, int) and value.bit_length() > 4 * _SHOWN:
+        # Python refuses to write out integers of thousands of digits.
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        text = repr(value)
+    except ValueError:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _seconds(name: str, value: object, *, most: float, zero: bool) -> float:
+    # Compare before converting: float() raises OverflowError for an integer of 400 digits, while comparisons
+    # with it are exact. NaN and infinity fail each comparison or the upper bound.
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        large_enough = value >= 0 if zero else value > 0
+        if large_enough and value <= most and value != math.inf:
+            return float(value)
+    kind = "number of seconds, 0 or more and" if zero else "positive number of seconds,"
+    raise LumaConfigError(f"{name} must be a {kind} at most {most:g}; got {shown(value)}.")
