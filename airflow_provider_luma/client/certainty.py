@@ -126,7 +126,7 @@ def _names_no_task(status: int, body: bytes, clean: Cleaner) -> LumaResponseErro
 def _booked_task(body: bytes) -> LumaTask | None:
     """Return the task that the body of a success names, whatever else stands in it."""
     try:
-        tasks = decode_tasks(body)
+        tasks = [task for task in decode_tasks(body) if _is_id(task.id)]
     except LumaApiError:
         tasks = []
     if tasks:

@@ -25,7 +25,7 @@ _LATE: Final = "the call took longer than its time limit"
 
 class Attempt:
     """
-    One request and its answer: how much time is left, and whether anything was sent.
+    One request and its answer: how much time is left, whether there is a proxy, whether anything was sent.
 
     :param seconds: How long the attempt may take as a whole.
     :param connect_timeout: How long each address of the host may take to accept a connection, and then a
@@ -35,6 +35,7 @@ class Attempt:
 
     def __init__(self, *, seconds: float, connect_timeout: float, timeout: float) -> None:
         self.sent = False
+        self.proxied = False
         now = time.monotonic()
         self._end = now + seconds
         # The last address that is tried may take its whole time, too.
@@ -52,6 +53,14 @@ class Attempt:
         if left <= 0:
             raise TimeoutError(_LATE)
         return left
+
+    def connects(self, *, proxied: bool) -> None:
+        """
+        Note that a connection is about to be made.
+
+        :param proxied: Whether it leads to a proxy.
+        """
+        self.proxied = proxied
 
     def reaches_peer(self) -> None:
         """Start the time for a proxy's tunnel and the TLS handshake."""
@@ -125,13 +134,16 @@ class _TimedStream(io.RawIOBase):
 
     def __init__(self, sock: Any, stream: io.BufferedReader, attempt: Attempt) -> None:
         self._sock, self._stream, self._attempt = sock, stream, attempt
+        self.ended = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
         self._sock.settimeout(self._attempt.remaining())
-        return self._stream.raw.readinto(buffer)
+        count: int | None = self._stream.raw.readinto(buffer)
+        self.ended = self.ended or count == 0
+        return count
 
     def close(self) -> None:
         self._stream.close()
@@ -139,10 +151,19 @@ class _TimedStream(io.RawIOBase):
 
 
 class _TimedResponse(http.client.HTTPResponse):
+    _stream: _TimedStream | None = None
+
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         if _current.attempt is not None:
-            self.fp = io.BufferedReader(_TimedStream(sock, self.fp, _current.attempt))
+            self._stream = _TimedStream(sock, self.fp, _current.attempt)
+            self.fp = io.BufferedReader(self._stream)
+
+    def begin(self) -> None:
+        super().begin()
+        if self._stream is not None and self._stream.ended:
+            # Else a head that breaks off behind its status line counts as a whole answer with that status.
+            raise http.client.IncompleteRead(b"")
 
 
 class _OptionsInTime:
@@ -165,6 +186,7 @@ class _WatchedConnection:
     def _new_conn(self: Any) -> Any:
         if (attempt := _current.attempt) is None:
             return super()._new_conn()  # type: ignore[misc]
+        attempt.connects(proxied=self.proxy is not None)
         options = self.socket_options
         # Else a name with many addresses that don't answer takes the connect timeout for each of them.
         self.socket_options = _OptionsInTime(options or (), attempt)

@@ -221,7 +221,8 @@ def _redirect_target(status: int, headers: Mapping[str, str], clean: Cleaner) ->
     """Name where a redirect leads, without what may be secret in an address."""
     if not 300 <= status < 400 or not headers.get("location", "").strip():
         return ""
-    address = re.split(r"[?#]", headers["location"].strip(), maxsplit=1)[0]
+    # Cleaned first: a cut through the key would leave a part that is not recognised.
+    address = re.split(r"[?#]", clean(headers["location"].strip(), 4 * _MAX_ADDRESS), maxsplit=1)[0]
     address = re.sub(r"//[^/]*@", "//***@", address)
     return f" It redirects to {clean(address, _MAX_ADDRESS)}, and API calls follow no redirect."
 

@@ -305,21 +305,20 @@ class RelaySession:
     def _connection_error(self, error: Exception, attempt: Attempt) -> LumaConnectionError:
         cause: Any = error.args[0] if isinstance(error, requests.RequestException) and error.args else error
         cause = getattr(cause, "reason", cause)
-        # Behind a proxy, urllib3 blames the proxy for whatever breaks before an answer has come.
-        proxied = isinstance(error, requests.exceptions.ProxyError) and not attempt.sent
+        # urllib3 blames the proxy for whatever breaks before an answer has come.
         if isinstance(error, requests.exceptions.ProxyError):
             cause = getattr(cause, "original_error", cause)
         certificate = next((arg for arg in getattr(cause, "args", ()) if isinstance(arg, ssl.SSLError)), None)
         reason = self.clean(_reason(cause))
-        if isinstance(cause, NameResolutionError):
-            what = (
-                f"The host name of {self.base_url} can't be resolved: check the connection's host and this "
-                "machine's network"
-            )
-        elif proxied:
+        if attempt.proxied and not attempt.sent and not isinstance(error, requests.exceptions.SSLError):
             what = (
                 f"The proxy on the way to {self.base_url} can't be used ({reason}): check the connection's "
                 "proxies"
+            )
+        elif isinstance(cause, NameResolutionError):
+            what = (
+                f"The host name of {self.base_url} can't be resolved: check the connection's host and this "
+                "machine's network"
             )
         elif isinstance(error, requests.exceptions.SSLError):
             what = (

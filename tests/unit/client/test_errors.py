@@ -24,7 +24,8 @@ from airflow_provider_luma.exceptions import (
     LumaResponseError,
     LumaServerError,
     LumaTaskNotFoundError,
-)from airflow_provider_luma.text import Cleaner, clean_text
+)
+from airflow_provider_luma.text import Cleaner, clean_text
 
 USED_UP = "该令牌额度已用尽 (request id: 20241222abc)"
 SATURATED = "当前分组上游负载已饱和，请稍后再试"
