@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check numbers that users give: the only place where that is done."""
+"""Check numbers and JSON that users give: the only place where that is done."""
 
 from __future__ import annotations
 
 import math
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
 
 from airflow_provider_luma.exceptions import LumaConfigError
 
@@ -12,6 +15,7 @@ MAX_SECONDS: Final = 86_400.0
 """A day: the longest time that one call or one pause may take."""
 
 _SHOWN: Final = 80
+_MOST_BITS: Final = 64
 
 
 def positive_seconds(name: str, value: object, *, most: float = MAX_SECONDS) -> float:
@@ -56,13 +60,42 @@ def whole_number(name: str, value: object, *, least: int, most: int | None = Non
     raise LumaConfigError(f"{name} must be a whole number {bounds}; got {shown(value)}.")
 
 
+def json_body(name: str, value: Any) -> bytes:
+    """
+    Encode a value as JSON, without changing what it means.
+
+    :param name: What it is, for the message.
+    :param value: What to encode.
+    :raises LumaConfigError: when it holds what JSON has no form for: a half of a surrogate pair in a text,
+        NaN or infinity (which would become ``null``), an integer of more than 64 bits, an object.
+    """
+    try:
+        body = msgspec.json.encode(value)
+        _check_numbers(msgspec.to_builtins(value))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise LumaConfigError(f"{name} can't be sent as JSON: {error}.") from error
+    return body
+
+
+def _check_numbers(value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"it has no form for the number {value!r}")
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise ValueError(f"{shown(value)} is larger than others can read")
+    if isinstance(value, Mapping):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple):
+        for item in value:
+            _check_numbers(item)
+
+
 def shown(value: object) -> str:
     """
     Return a value as it is shown in a message: its ``repr``, cut to a sane length.
 
     :param value: Anything, also what ``repr`` refuses, such as an integer of thousands of digits.
     """
-    if isinstance(value, int) and value.bit_length() > 4 * _SHOWN:
+    if isinstance(value, int) and value.bit_length() > 3 * _SHOWN:
         # Python refuses to write out integers of thousands of digits.
         return f"an integer of {value.bit_length()} bits"
     try:

@@ -7,13 +7,12 @@ The table of statuses, codes and texts that relays are known to answer lives her
 
 from __future__ import annotations
 
-import email.utils
 import json
 import re
-import time
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from airflow_provider_luma.delays import parse_retry_after
 from airflow_provider_luma.exceptions import (
     LumaApiError,
     LumaAuthError,
@@ -27,79 +26,190 @@ from airflow_provider_luma.exceptions import (
     LumaServerError,
     LumaTaskNotFoundError,
 )
+from airflow_provider_luma.text import Cleaner, clean_text
 
-_MAX_QUOTE: Final = 500
-_QUOTA_CODES: Final = {"insufficient_user_quota", "pre_consume_token_quota_failed", "insufficient_quota"}
+REFUSING_STATUSES: Final = frozenset({400, 401, 403, 404, 413, 422, 429})
+"""The statuses that a relay answers before it asks its upstream."""
+
+QUOTA_CODES: Final = frozenset(
+    {"insufficient_user_quota", "pre_consume_token_quota_failed", "insufficient_quota"}
+)
+REQUEST_CODES: Final = frozenset({"invalid_request", "sensitive_words_detected"})
+REFUSING_CODES: Final = QUOTA_CODES | REQUEST_CODES | {"task_not_exist", "model_not_found"}
+"""The codes that a relay gives before it asks its upstream, with whatever status."""
+
 _QUOTA_TEXTS: Final = ("额度已用尽", "额度不足", "余额不足", "insufficient quota", "insufficient balance")
 _BUSY_TEXTS: Final = ("负载已饱和", "rate limit", "too many requests")
+_AUTH_TEXTS: Final = ("无效的令牌", "未提供令牌", "invalid token", "invalid api key")
+_FORBIDDEN_TEXTS: Final = ("无权",)
+# A relay that checks a request repeats parts of it in these, so their words prove nothing.
+_ECHOING_STATUSES: Final = frozenset({400, 404, 405, 413, 422})
+_GATEWAY_MEMBERS: Final = ("timestamp", "path", "status")
 _REQUEST_ID: Final = re.compile(r"\(?request id: ?([A-Za-z0-9_-]{6,64})\)?")
 _REQUEST_ID_HEADERS: Final = ("x-oneapi-request-id", "x-request-id", "request-id", "cf-ray")
+_MAX_PAGE: Final = 20_000
+_MAX_DIGITS: Final = 400
+_MAX_ADDRESS: Final = 200
 
 
-class _Told(NamedTuple):
-    """What an error body says."""
+class ErrorDocument(NamedTuple):
+    """
+    What an error body says, as it came.
+
+    :param code: The relay's own code, when it is a word.
+    :param number: The code or status in the body, when it is a number.
+    :param message: The words; of a page, what can be seen.
+    :param own_shape: Whether it is a document as the relay family answers, not a gateway's or a page.
+    :param is_object: Whether it is a JSON object at all.
+    """
 
     code: str
+    number: int | None
     message: str
-    well_formed: bool
+    own_shape: bool
+    is_object: bool
 
 
-def api_error(status: int, headers: Mapping[str, str], body: bytes) -> LumaApiError:
+def api_error(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    clean: Cleaner = clean_text,
+    sent: str = "",
+) -> LumaApiError:
     """
     Build the error for an answer that is one: any non-2xx, or a 2xx whose body reports an error.
 
     :param status: HTTP status of the answer.
     :param headers: Its headers, keys in any case.
-    :param body: Its body, free of the API key.
+    :param body: Its body.
+    :param clean: Makes the relay's texts safe to show, and masks the key in them.
+    :param sent: The request's body. Words that stand in it too may be an echo, and decide nothing.
     """
     headers = {name.lower(): value for name, value in headers.items()}
-    told = _told(body)
-    kind, advice = _classify(status, told)
-    request_id = next((_cut(headers[name]) for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
-    if request_id is None and (found := _REQUEST_ID.search(told.message)):
+    document = read_error(body)
+    kind, advice = _classify(status, document, sent.lower())
+    message, code = clean(document.message), clean(document.code, 80)
+    request_id = next((clean(headers[name], 80) for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
+    if request_id is None and (found := _REQUEST_ID.search(message)):
         request_id = found.group(1)
-    quote = f': "{told.message}"' if told.message else " without a word"
-    code = f", code {told.code}" if told.code else ""
-    reference = f" (request id {request_id})" if request_id and request_id not in told.message else ""
+    quote = f': "{message}"' if message else " without a word"
+    named_code = f", code {code}" if code else ""
+    reference = f" (request id {request_id})" if request_id and request_id not in message else ""
+    target = _redirect_target(status, headers, clean)
     return kind(
-        f"The relay answered HTTP {status}{code}{quote}{reference}. {advice}",
+        f"The relay answered HTTP {status}{named_code}{quote}{reference}.{target} {advice}",
         status=status,
-        code=told.code,
-        relay_message=told.message,
+        code=code,
+        relay_message=message,
         request_id=request_id,
-        retry_after=_retry_after(headers.get("retry-after")),
-        well_formed=told.well_formed,
+        retry_after=parse_retry_after(headers.get("retry-after")),
+        well_formed=document.own_shape,
     )
 
 
-def _classify(status: int, told: _Told) -> tuple[type[LumaApiError], str]:
-    text = told.message.lower()
-    if told.code in _QUOTA_CODES or any(words in text for words in _QUOTA_TEXTS):
+def read_error(body: bytes) -> ErrorDocument:
+    """
+    Read an error body.
+
+    :param body: The body of the answer.
+    """
+    text = body.decode("utf-8-sig", "replace").strip()
+    document = first_json(text)
+    if not isinstance(document, dict):
+        return ErrorDocument("", None, _visible_text(text), own_shape=False, is_object=False)
+    inner = document.get("error")
+    error = inner if isinstance(inner, dict) else document
+    words = [error.get(name) for name in ("message", "detail", "msg", "description", "title")]
+    message = next((word for word in [*words, inner] if word), "")
+    code = error.get("code") or document.get("code")
+    return ErrorDocument(
+        code if isinstance(code, str) and not code.strip().isdecimal() else "",
+        _number(code) if code else _number(error.get("status")),
+        message if isinstance(message, str) and message else text,
+        own_shape=_is_own_shape(document),
+        is_object=True,
+    )
+
+
+def first_json(text: str) -> Any:
+    """
+    Decode the first JSON document of a text; some relays glue a second one behind it.
+
+    :param text: The text, without blanks before the document.
+    :return: The document, or ``None`` when there is none that is legible.
+    """
+    try:
+        return _DECODER.raw_decode(text)[0]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _integer(digits: str) -> int | float:
+    # int() raises ValueError for thousands of digits, and would take the whole document with it.
+    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
+
+
+_DECODER: Final = json.JSONDecoder(parse_int=_integer, strict=False)
+
+
+def _number(value: object) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value.strip(), re.ASCII):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _is_own_shape(document: Mapping[str, Any]) -> bool:
+    """Whether the relay family answers such documents; those of gateways in front of it look different."""
+    error, code = document.get("error"), document.get("code")
+    if isinstance(error, dict) or isinstance(document.get("success"), bool):
+        return True
+    if isinstance(error, str) and error:
+        return not any(name in document for name in _GATEWAY_MEMBERS)
+    has_words = any(name in document for name in ("message", "msg", "description"))
+    return has_words and isinstance(code, str | int) and not isinstance(code, bool)
+
+
+def _classify(status: int, document: ErrorDocument, sent: str) -> tuple[type[LumaApiError], str]:
+    code = document.code.lower()
+    in_success = 200 <= status < 300
+    if in_success and document.own_shape and document.number in REFUSING_STATUSES:
+        # A status that was put into the body of a success means the same there.
+        status = document.number if document.number in (401, 403, 429) else 400
+    text = "" if code or status in _ECHOING_STATUSES else document.message.lower()
+
+    def says(phrases: tuple[str, ...]) -> bool:
+        return any(words in text and words not in sent for words in phrases)
+
+    if code in QUOTA_CODES or says(_QUOTA_TEXTS):
         return LumaQuotaError, "The key's quota or balance is used up: top it up, then run the task again."
-    if told.code == "task_not_exist":
+    if code == "task_not_exist":
         return LumaTaskNotFoundError, (
             "The relay doesn't know this task id: check the id and that the connection is the one that "
             "submitted it."
         )
-    if told.code == "model_not_found":
+    if code == "model_not_found":
         return LumaModelUnavailableError, (
             "The relay has no channel for this model: check model_name and what the key's group may use."
         )
-    if status == 401:
+    if status == 401 or (in_success and says(_AUTH_TEXTS)):
         return LumaAuthError, "The relay refuses the API key: check the connection's password field."
-    if status == 403:
+    if status == 403 or (in_success and says(_FORBIDDEN_TEXTS)):
         return LumaForbiddenError, (
             "The key may not do this: check its group, its allowed addresses and its allowed models at "
             "the relay."
         )
-    if status == 429 or any(words in text for words in _BUSY_TEXTS):
+    if status == 429 or says(_BUSY_TEXTS):
         return LumaBusyError, "The relay is busy: try again later, or send fewer requests at a time."
     if 300 <= status < 400 or status in (404, 405):
         return LumaEndpointError, (
             "There is no Luma API at this address: check the connection's host (base URL and path prefix)."
         )
+    if code in REQUEST_CODES:
+        return LumaRequestError, "The relay refuses the request: correct what its message names."
     if 200 <= status < 300:
-        if not told.well_formed:
+        if not document.is_object:
             return LumaResponseError, "The answer can't be understood: check that the host is a Luma relay."
         return LumaServerError, "The relay reported this error with a success status; try again later."
     if status >= 500 or status == 408:
@@ -107,52 +217,18 @@ def _classify(status: int, told: _Told) -> tuple[type[LumaApiError], str]:
     return LumaRequestError, "The relay refuses the request: correct what its message names."
 
 
-def _told(body: bytes) -> _Told:
-    text = body.decode("utf-8", "replace").strip()
-    document = _first_json(text)
-    if not isinstance(document, dict):
-        return _Told("", _cut(_visible_text(text)), well_formed=False)
-    inner = document.get("error")
-    error = inner if isinstance(inner, dict) else document
-    message = error.get("message") or error.get("detail") or error.get("msg") or ""
-    if not message and isinstance(inner, str):
-        message = inner
-    code = error.get("code")
-    return _Told(
-        _cut(code, 80) if isinstance(code, str) else "",
-        _cut(message if isinstance(message, str) and message else text),
-        well_formed=True,
-    )
-
-
-def _first_json(text: str) -> Any:
-    """Decode the first document of *text*; some relays glue a second one behind it."""
-    try:
-        return json.JSONDecoder().raw_decode(text)[0]
-    except (ValueError, RecursionError):
-        return None
+def _redirect_target(status: int, headers: Mapping[str, str], clean: Cleaner) -> str:
+    """Name where a redirect leads, without what may be secret in an address."""
+    if not 300 <= status < 400 or not headers.get("location", "").strip():
+        return ""
+    # Cleaned first: a cut through the key would leave a part that is not recognised.
+    address = re.split(r"[?#]", clean(headers["location"].strip(), 4 * _MAX_ADDRESS), maxsplit=1)[0]
+    address = re.sub(r"//[^/]*@", "//***@", address)
+    return f" It redirects to {clean(address, _MAX_ADDRESS)}, and API calls follow no redirect."
 
 
 def _visible_text(text: str) -> str:
     if text[:1] != "<":
         return text
-    without_code = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>", " ", text[:20_000])
+    without_code = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>", " ", text[:_MAX_PAGE])
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", without_code)).strip()
-
-
-def _cut(text: str, limit: int = _MAX_QUOTE) -> str:
-    text = "".join(char if char.isprintable() else " " for char in text[: limit + 1])
-    return text if len(text) <= limit else f"{text[:limit]}…"
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Read ``Retry-After``: seconds or an HTTP date."""
-    if not value:
-        return None
-    value = value.strip()
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None

@@ -1,53 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-One HTTP session to one relay: authentication, timeouts, retries and size limits.
+One HTTP session to one relay: authentication, time limits, retries and size limits.
 
-Read-only calls share connections and are retried on passing faults by urllib3's ``Retry``. Each submit is
-sent once, on a connection of its own, because a stale one would make its outcome ambiguous.
+Read-only calls share connections and are retried on passing faults. Each submit is sent once, on a connection
+of its own, because a stale one would make its outcome ambiguous.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 import ssl
 import time
 import zlib
 from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NamedTuple
 
-import msgspec
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import (
-    ConnectTimeoutError,
     HTTPError,
-    InvalidHeader,
-    LocationValueError,
     NameResolutionError,
-    NewConnectionError,
     ReadTimeoutError,
 )
-from urllib3.response import BaseHTTPResponse
-from urllib3.util import Retry
 
 from airflow_provider_luma import __version__
 from airflow_provider_luma.client.address import checked_key, parse_base_url
+from airflow_provider_luma.client.connections import Attempt, WatchedAdapter, attempting
 from airflow_provider_luma.client.errors import api_error
+from airflow_provider_luma.delays import delay_before_retry, parse_retry_after
 from airflow_provider_luma.exceptions import LumaConfigError, LumaConnectionError, LumaResponseError
+from airflow_provider_luma.text import Cleaner
+from airflow_provider_luma.validation import json_body, positive_seconds, whole_number
 
 log = logging.getLogger(__name__)
 
 MAX_RETRY_AFTER: Final = 60.0
-"""Seconds: how long one call waits at most because a relay asked for it by ``Retry-After``."""
+"""
+Seconds: how long one call waits at most because a relay asked for it by ``Retry-After``.
+
+A call that is asked to wait longer fails instead, and its error carries the delay.
+"""
 
 _PASSING_STATUSES: Final = (429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
 _SHORTEST_MASKED: Final = 8
-_MIB: Final = 1024 * 1024
-_CHUNK: Final = 64 * 1024
+_BACKOFF: Final = 0.5
+_MAX_BACKOFF: Final = 10.0
+_KIB: Final = 1024
+_MIB: Final = 1024 * _KIB
+_CHUNK: Final = 64 * _KIB
 
 
 class _BearerAuth(requests.auth.AuthBase):
@@ -67,8 +69,10 @@ class _BearerAuth(requests.auth.AuthBase):
 class _Session(requests.Session):
     """Sends the key, keeps no cookie, takes a redirect for an answer like any other, and retries nothing."""
 
-    def __init__(self, api_key: str) -> None:
+    def __init__(self, api_key: str, *, pool_size: int = 1) -> None:
         super().__init__()
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, WatchedAdapter(pool_maxsize=pool_size))
         self.auth = _BearerAuth(api_key)
         self.headers.update(
             {
@@ -92,31 +96,12 @@ class _Session(requests.Session):
         return None
 
 
-class _Retry(Retry):
-    """Retries of read-only calls."""
+class Answer(NamedTuple):
+    """A whole answer, whatever its status."""
 
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: BaseHTTPResponse | None = None,
-        error: Exception | None = None,
-        _pool: ConnectionPool | None = None,
-        _stacktrace: TracebackType | None = None,
-    ) -> Self:
-        retry = super().increment(method, url, response, error, _pool, _stacktrace)
-        if response is not None:
-            # Else urllib3 reads the refused answer to its end, however long it is.
-            response.close()
-        return retry
-
-    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        try:
-            seconds = super().get_retry_after(response)
-        except (InvalidHeader, ValueError, OverflowError):
-            log.debug("Unreadable Retry-After from the relay: %.80r", response.headers.get("Retry-After"))
-            return None
-        return None if seconds is None else min(seconds, MAX_RETRY_AFTER)
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class RelaySession:
@@ -126,13 +111,15 @@ class RelaySession:
     :param base_url: The relay's address, see :func:`~airflow_provider_luma.client.address.parse_base_url`.
     :param api_key: Sent as bearer token to this address, and nowhere else.
     :param connect_timeout: Seconds for establishing a connection.
-    :param read_timeout: Seconds for a read-only call's answer to begin, and then again to be complete.
+    :param read_timeout: Seconds for a read-only call's answer to begin, and then again to be complete. A call
+        with its retries, but without the pauses between them, takes no longer than ``connect_timeout`` and
+        twice this.
     :param submit_timeout: The same for a submit; giving up leaves it ambiguous, so the default is two
         minutes, or ``read_timeout`` if that is longer.
     :param verify: Whether to check the TLS certificate, or the path of a CA bundle to check it with.
     :param proxies: Proxies by scheme as ``requests`` takes them; they win over the environment's.
     :param max_retries: How often a read-only call is sent again on a passing fault.
-    :param max_body_bytes: The largest body that is taken.
+    :param max_body_bytes: The largest body that is taken, whatever a call allows.
     :param pool_size: How many connections are kept for read-only calls at the same time.
     """
 
@@ -152,20 +139,16 @@ class RelaySession:
     ) -> None:
         self.base_url = parse_base_url(base_url)
         self._api_key = checked_key(api_key)
-        for name, seconds in (
-            ("connect_timeout", connect_timeout),
-            ("read_timeout", read_timeout),
-            ("submit_timeout", 120 if submit_timeout is None else submit_timeout),
-        ):
-            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 86_400:
-                raise LumaConfigError(f"{name} must be a positive number of seconds, got {seconds!r}.")
-        for name, number, least in (
-            ("max_retries", max_retries, 0),
-            ("max_body_bytes", max_body_bytes, 1),
-            ("pool_size", pool_size, 1),
-        ):
-            if isinstance(number, bool) or not isinstance(number, int) or number < least:
-                raise LumaConfigError(f"{name} must be a whole number of at least {least}, got {number!r}.")
+        self.clean: Final = Cleaner(self._api_key)
+        self._connect_timeout = positive_seconds("connect_timeout", connect_timeout)
+        self._read_timeout = positive_seconds("read_timeout", read_timeout)
+        if submit_timeout is None:
+            self._submit_timeout = max(120.0, self._read_timeout)
+        else:
+            self._submit_timeout = positive_seconds("submit_timeout", submit_timeout)
+        self._max_retries = whole_number("max_retries", max_retries, least=0)
+        self._max_body_bytes = whole_number("max_body_bytes", max_body_bytes, least=1)
+        whole_number("pool_size", pool_size, least=1)
         if not isinstance(verify, bool) and not (
             isinstance(verify, str) and verify and Path(verify).exists()
         ):
@@ -173,171 +156,206 @@ class RelaySession:
                 f"verify is {verify!r}, and no such CA bundle exists here: right are true, false or the path "
                 "of a CA bundle that every worker and triggerer has."
             )
-        self._connect_timeout = connect_timeout
-        self._read_timeout = read_timeout
-        self._submit_timeout = submit_timeout or max(120, read_timeout)
         self._verify = verify
         self._proxies = dict(proxies or {})
-        self._max_body_bytes = max_body_bytes
-
-        self._session = _Session(self._api_key)
-        for path, method in (("/", "GET"), ("/luma/tasks", "POST")):
-            self._session.mount(
-                _as_sent(f"{self.base_url}{path}"),
-                HTTPAdapter(pool_maxsize=pool_size, max_retries=_retry(method, max_retries)),
-            )
+        _check_sendable(self.base_url)
+        self._session = _Session(self._api_key, pool_size=pool_size)
 
     def close(self) -> None:
         """Close the pooled connections. The session can't be used afterwards."""
         self._session.close()
 
-    def read(self, method: Literal["GET", "POST"], path: str, body: Any = None) -> bytes:
+    def read(
+        self, method: Literal["GET", "POST"], path: str, body: Any = None, *, max_bytes: int | None = None
+    ) -> bytes:
         """
         Make a read-only call; passing faults are retried with growing pauses.
 
         :param method: ``POST`` for the batch query, else ``GET``.
         :param path: Path below the base URL.
         :param body: Value to send as JSON.
+        :param max_bytes: The largest body that is taken, also after it was unpacked. Never more than the
+            session's ``max_body_bytes``.
         :return: The body of the 2xx answer.
         :raises LumaConnectionError: when no whole answer came.
         :raises LumaApiError: when the answer is an error.
         """
-        return self._call(self._session, method, path, body, timeout=self._read_timeout)
+        data = None if body is None else json_body("The request's body", body)
+        # Retries share the time of one call; only the pauses that lie between them come on top.
+        end = time.monotonic() + self._connect_timeout + 2 * self._read_timeout
+        for retry in range(self._max_retries + 1):
+            attempt = self._attempt(self._read_timeout, end - time.monotonic())
+            pause = _backoff(retry)
+            with attempting(attempt):
+                try:
+                    response = self._send(self._session, method, path, data, self._read_timeout)
+                except (OSError, HTTPError) as error:
+                    # Those of requests, and those of urllib3 that requests has no name for.
+                    passing = isinstance(error, requests.ConnectionError | requests.Timeout)
+                    if not passing or retry == self._max_retries or time.monotonic() >= end:
+                        raise self._connection_error(error, attempt) from self._shown(error)
+                else:
+                    with response:
+                        asked = parse_retry_after(response.headers.get("Retry-After"))
+                        # A pause shorter than the relay asks for would only meet the same refusal.
+                        too_long = (asked or 0) > MAX_RETRY_AFTER or time.monotonic() >= end
+                        passing = response.status_code in _PASSING_STATUSES and not too_long
+                        if not passing or retry == self._max_retries:
+                            answer = self._receive(response, attempt, max_bytes)
+                            break
+                        pause = delay_before_retry(asked, own=pause)
+            if pause:
+                time.sleep(pause)
+                end += pause
+        if not 200 <= answer.status < 300:
+            raise api_error(*answer, clean=self.clean)
+        return answer.body
 
-    def submit(self, path: str, body: Any) -> bytes:
+    def submit(self, path: str, body: Any, *, max_bytes: int | None = None) -> Answer:
         """
         Send something that costs money, exactly once.
 
-        Parameters, result and errors are those of :meth:`read`.
+        :param path: Path below the base URL.
+        :param body: Value to send as JSON.
+        :param max_bytes: As for :meth:`read`.
+        :return: The whole answer, whatever its status.
+        :raises LumaConfigError: when the body can't be sent.
+        :raises LumaConnectionError: when no whole answer came; ``unsent`` says whether anything was sent.
+        :raises LumaResponseError: when the answer is too large.
         """
-        with _Session(self._api_key) as session:
-            return self._call(session, "POST", path, body, timeout=self._submit_timeout)
+        data = json_body("The request's body", body)
+        attempt = self._attempt(self._submit_timeout, self._connect_timeout + 2 * self._submit_timeout)
+        with _Session(self._api_key) as session, attempting(attempt):
+            try:
+                response = self._send(session, "POST", path, data, self._submit_timeout)
+            except (OSError, HTTPError) as error:
+                raise self._connection_error(error, attempt) from self._shown(error)
+            with response:
+                return self._receive(response, attempt, max_bytes)
 
-    def _call(self, session: _Session, method: str, path: str, body: Any, *, timeout: float) -> bytes:
-        started = time.monotonic()
-        try:
-            with session.request(
-                method,
-                f"{self.base_url}{path}",
-                data=None if body is None else msgspec.json.encode(body),
-                headers=None if body is None else {"Content-Type": "application/json"},
-                timeout=(self._connect_timeout, timeout),
-                stream=True,
-                # Both per call: requests lets its environment override what is set on a session.
-                verify=self._verify,
-                proxies=self._proxies,
-            ) as response:
-                content = self._content(response, deadline=time.monotonic() + timeout)
-        except (OSError, HTTPError) as error:
-            # Those of requests, and those of urllib3 that requests has no name for.
-            raise _connection_error(error, self.base_url) from error
-        log.debug(
-            "%s %s answered %d with %d bytes after %.3f s",
+    def _attempt(self, timeout: float, seconds: float) -> Attempt:
+        return Attempt(seconds=seconds, connect_timeout=self._connect_timeout, timeout=timeout)
+
+    def _send(
+        self, session: _Session, method: str, path: str, data: bytes | None, timeout: float
+    ) -> requests.Response:
+        return session.request(
             method,
-            path,
-            response.status_code,
-            len(content),
-            time.monotonic() - started,
+            f"{self.base_url}{path}",
+            data=data,
+            headers=None if data is None else {"Content-Type": "application/json"},
+            timeout=(self._connect_timeout, timeout),
+            stream=True,
+            # Both per call: requests lets its environment override what is set on a session.
+            verify=self._verify,
+            proxies=self._proxies,
         )
-        if not 200 <= response.status_code < 300:
-            raise api_error(response.status_code, response.headers, content)
-        return content
 
-    def _content(self, response: requests.Response, *, deadline: float) -> bytes:
+    def _receive(self, response: requests.Response, attempt: Attempt, max_bytes: int | None) -> Answer:
+        attempt.receives()
+        most = self._max_body_bytes if max_bytes is None else min(max_bytes, self._max_body_bytes)
+        try:
+            body = self._body(response, most)
+        except (OSError, HTTPError) as error:
+            raise self._connection_error(error, attempt) from self._shown(error)
+        log.debug(
+            "%s %s answered %d with %d bytes",
+            response.request.method,
+            response.request.path_url,
+            response.status_code,
+            len(body),
+        )
+        if len(self._api_key) >= _SHORTEST_MASKED:
+            # Whatever is decoded from the body must not hold the key; its other spellings are up to clean.
+            # A shorter key is a placeholder, and stands in ordinary words too.
+            body = body.replace(self._api_key.encode(), b"***")
+        return Answer(response.status_code, response.headers, body)
+
+    def _body(self, response: requests.Response, max_bytes: int) -> bytes:
         content = bytearray()
         # Not iter_content: it waits for whole chunks, so that a trickle would outlast any deadline.
         while chunk := response.raw.read1(_CHUNK, decode_content=False):
             content += chunk
-            if len(content) > self._max_body_bytes:
-                raise self._too_large(response)
-            if time.monotonic() > deadline:
-                raise requests.ReadTimeout("the answer came too slowly")
-        body = bytes(content)
-        if response.headers.get("Content-Encoding", "identity").lower() in ("gzip", "x-gzip", "deflate"):
-            # Asked for plain, a relay may compress all the same; never more than the cap is unpacked.
-            unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)
-            try:
-                body = unpack.decompress(body, self._max_body_bytes)
-            except zlib.error as error:
-                raise requests.exceptions.ContentDecodingError(str(error)) from error
-            if unpack.unconsumed_tail:
-                raise self._too_large(response)
-        if len(self._api_key) < _SHORTEST_MASKED:
-            # A key so short is a placeholder, and stands in ordinary words too.
-            return body
-        # A relay that quotes the key in an error must not bring it into a log.
-        return body.replace(self._api_key.encode(), b"***")
+            if len(content) > max_bytes:
+                raise self._too_large(response, max_bytes)
+        if response.headers.get("Content-Encoding", "identity").lower() not in ("gzip", "x-gzip", "deflate"):
+            return bytes(content)
+        # Asked for plain, a relay may compress all the same; never more than the cap is unpacked.
+        unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        try:
+            body = unpack.decompress(bytes(content), max_bytes)
+        except zlib.error as error:
+            raise requests.exceptions.ContentDecodingError(str(error)) from error
+        if unpack.unconsumed_tail:
+            raise self._too_large(response, max_bytes)
+        return body
 
-    def _too_large(self, response: requests.Response) -> LumaResponseError:
+    def _too_large(self, response: requests.Response, max_bytes: int) -> LumaResponseError:
         return LumaResponseError(
-            f"The relay's answer (HTTP {response.status_code}) is larger than "
-            f"{self._max_body_bytes / _MIB:.0f} MiB and was not read to its end. Check that the "
-            "connection's host is a Luma relay, or lower batch_size.",
+            f"The relay's answer (HTTP {response.status_code}) is larger than {max_bytes / _MIB:.3g} MiB and "
+            "was not read to its end. Check that the connection's host is a Luma relay, or lower batch_size.",
             status=response.status_code,
         )
 
+    def _shown(self, error: Exception) -> Exception | None:
+        """Return an error that may be shown as a cause, for it quotes no key and no control characters."""
+        words = str(error)
+        return error if self.clean(words, len(words)) == words else None
 
-def _retry(method: str, max_retries: int) -> Retry:
-    return _Retry(
-        total=max_retries,
-        allowed_methods={method},
-        status_forcelist=_PASSING_STATUSES,
-        backoff_factor=0.5,
-        backoff_max=10,
-        backoff_jitter=0.5,
-        raise_on_status=False,
-    )
+    def _connection_error(self, error: Exception, attempt: Attempt) -> LumaConnectionError:
+        cause: Any = error.args[0] if isinstance(error, requests.RequestException) and error.args else error
+        cause = getattr(cause, "reason", cause)
+        # urllib3 blames the proxy for whatever breaks before an answer has come.
+        if isinstance(error, requests.exceptions.ProxyError):
+            cause = getattr(cause, "original_error", cause)
+        certificate = next((arg for arg in getattr(cause, "args", ()) if isinstance(arg, ssl.SSLError)), None)
+        reason = self.clean(_reason(cause))
+        if attempt.proxied and not attempt.sent and not isinstance(error, requests.exceptions.SSLError):
+            what = (
+                f"The proxy on the way to {self.base_url} can't be used ({reason}): check the connection's "
+                "proxies"
+            )
+        elif isinstance(cause, NameResolutionError):
+            what = (
+                f"The host name of {self.base_url} can't be resolved: check the connection's host and this "
+                "machine's network"
+            )
+        elif isinstance(error, requests.exceptions.SSLError):
+            what = (
+                f"The TLS connection to {self.base_url} failed ({self.clean(str(certificate or reason))}): "
+                "check the connection's host and verify"
+            )
+        elif not attempt.sent:
+            what = (
+                f"No connection to {self.base_url} ({reason}): check the connection's host and port and this "
+                "machine's network"
+            )
+        elif isinstance(error, requests.Timeout) or isinstance(cause, ReadTimeoutError | TimeoutError):
+            what = (
+                f"{self.base_url} didn't answer in time: try again later, or raise the connection's "
+                "read_timeout"
+            )
+        else:
+            what = (
+                f"The connection to {self.base_url} broke before the whole answer had arrived ({reason}): "
+                "try again later"
+            )
+        return LumaConnectionError(f"{what}.", unsent=not attempt.sent)
 
 
-def _as_sent(url: str) -> str:
-    """Spell a URL as requests does when it sends it, which is what it compares with its mounts."""
+def _backoff(retry: int) -> float:
+    """Return the seconds before a retry: none before the first, then growing ones with some jitter."""
+    if retry == 0:
+        return 0.0
+    seconds: float = _BACKOFF * 2**retry + random.uniform(0, _BACKOFF)  # noqa: S311
+    return min(seconds, _MAX_BACKOFF)
+
+
+def _check_sendable(url: str) -> None:
     try:
-        return requests.Request("GET", url).prepare().url or url
-    except requests.RequestException as error:
+        requests.Request("GET", url).prepare()
+    except (requests.RequestException, ValueError) as error:
         raise LumaConfigError(f"base_url {url!r} is not an address ({error}).") from None
-
-
-def _connection_error(error: Exception, base_url: str) -> LumaConnectionError:
-    cause: Any = error.args[0] if isinstance(error, requests.RequestException) and error.args else error
-    cause = getattr(cause, "reason", cause)
-    proxied = isinstance(error, requests.exceptions.ProxyError)
-    if proxied:
-        cause = getattr(cause, "original_error", cause)
-    certificate = next((arg for arg in getattr(cause, "args", ()) if isinstance(arg, ssl.SSLError)), None)
-    # A handshake that fails on the certificate ends before the request is sent.
-    unsent = (
-        proxied
-        or isinstance(error, requests.ConnectTimeout)
-        or isinstance(cause, NewConnectionError | ConnectTimeoutError | NameResolutionError)
-        or isinstance(certificate, ssl.SSLCertVerificationError)
-        or isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema)
-        or isinstance(cause, LocationValueError)
-    )
-    if isinstance(cause, NameResolutionError):
-        what = (
-            f"The host name of {base_url} can't be resolved: check the connection's host and this "
-            "machine's network"
-        )
-    elif proxied:
-        what = f"The proxy on the way to {base_url} can't be used ({cause}): check the connection's proxies"
-    elif isinstance(error, requests.exceptions.SSLError):
-        what = (
-            f"The TLS connection to {base_url} failed ({certificate or _reason(cause)}): check the "
-            "connection's host and verify"
-        )
-    elif unsent:
-        what = (
-            f"No connection to {base_url} ({_reason(cause)}): check the connection's host and port and "
-            "this machine's network"
-        )
-    elif isinstance(error, requests.Timeout) or isinstance(cause, ReadTimeoutError):
-        what = f"{base_url} didn't answer in time: try again later, or raise the connection's read_timeout"
-    else:
-        what = (
-            f"The connection to {base_url} broke before the whole answer had arrived ({_reason(cause)}): "
-            "try again later"
-        )
-    return LumaConnectionError(f"{what}.", unsent=unsent)
 
 
 def _reason(cause: object) -> str:

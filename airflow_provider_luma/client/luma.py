@@ -9,7 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
+import msgspec
+
 from airflow_provider_luma.client.balance import Balance, decode_balance
+from airflow_provider_luma.client.certainty import (
+    Booked,
+    Refused,
+    SubmitEnd,
+    Unknown,
+    end_of_answer,
+    end_of_connection,
+)
 from airflow_provider_luma.client.models import (
     ExtensionRequest,
     GenerationRequest,
@@ -20,7 +30,6 @@ from airflow_provider_luma.client.models import (
 )
 from airflow_provider_luma.exceptions import (
     LumaAmbiguousSubmitError,
-    LumaApiError,
     LumaConfigError,
     LumaConnectionError,
     LumaError,
@@ -28,6 +37,8 @@ from airflow_provider_luma.exceptions import (
     LumaResponseError,
     LumaTaskNotFoundError,
 )
+from airflow_provider_luma.text import Cleaner
+from airflow_provider_luma.validation import whole_number
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +47,19 @@ DEFAULT_BATCH_SIZE: Final = 100
 _PROBE_ID: Final = "00000000-0000-4000-8000-000000000000"
 # A batch, its halves and its quarters.
 _MANY_REFUSALS: Final = 7
+_KIB: Final = 1024
+
+
+def answer_bound(ids: int) -> int:
+    """
+    Return how many bytes an answer about so many tasks may have.
+
+    A task has 2 to 3 KiB. The longest prompt, which some relays escape and repeat in the envelope's row,
+    makes it some 60 KiB. Without a bound, a few KiB of gzip would unpack to gigabytes of decoded records.
+
+    :param ids: How many tasks were asked for.
+    """
+    return 256 * _KIB + 64 * _KIB * ids
 
 
 class LumaClient:
@@ -72,13 +96,11 @@ class LumaClient:
         proxies: Mapping[str, str] | None = None,
         max_retries: int = 3,
     ) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise LumaConfigError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
         # Here and not above, because requests costs most of this package's import, and Dag files that
         # make no call are parsed all the time.
         from airflow_provider_luma.client.http import RelaySession
 
-        self.batch_size = batch_size
+        self.batch_size = whole_number("batch_size", batch_size, least=1)
         self._session = RelaySession(
             base_url,
             api_key,
@@ -94,6 +116,11 @@ class LumaClient:
     def base_url(self) -> str:
         """The relay's address, normalised."""
         return self._session.base_url
+
+    @property
+    def clean(self) -> Cleaner:
+        """Makes a text of this relay safe to log and store: one line, no invisible characters, no key."""
+        return self._session.clean
 
     def __enter__(self) -> Self:
         return self
@@ -174,7 +201,10 @@ class LumaClient:
         """
         found: dict[str, LumaTask] = {}
         wanted = set(ids)
-        for task in decode_tasks(self._session.read("POST", "/luma/tasks", {"ids": list(ids)})):
+        max_bytes = answer_bound(len(ids))
+        for task in decode_tasks(
+            self._session.read("POST", "/luma/tasks", {"ids": list(ids)}, max_bytes=max_bytes)
+        ):
             if task.id in wanted and not (task.id in found and found[task.id].state.terminal):
                 found[task.id] = task
         return found
@@ -188,7 +218,9 @@ class LumaClient:
         :raises LumaResponseError: when the relay's record of the task can't be read.
         :raises LumaError: when the call fails.
         """
-        tasks = decode_tasks(self._session.read("GET", f"/luma/generations/{_check_id(task_id)}"))
+        tasks = decode_tasks(
+            self._session.read("GET", f"/luma/generations/{_check_id(task_id)}", max_bytes=answer_bound(1))
+        )
         if not tasks:
             raise LumaTaskNotFoundError(
                 f"The relay doesn't know the task {task_id}: check the id and that the connection is the "
@@ -226,21 +258,23 @@ class LumaClient:
         return self._submit(f"/luma/generations/{_check_id(task_id)}/extend", request)
 
     def _submit(self, path: str, request: GenerationRequest | ExtensionRequest) -> LumaTask:
+        body = request.body()
         try:
-            tasks = decode_tasks(self._session.submit(path, request.body()))
+            answer = self._session.submit(path, body, max_bytes=answer_bound(1))
         except LumaConnectionError as error:
-            if error.unsent:
-                raise
-            raise _ambiguous(error) from error
-        except LumaApiError as error:
-            # Only the relay's own error document says that it didn't take the job.
-            edge_fault = error.status >= 500 or error.status == 408 or 200 <= error.status < 300
-            if edge_fault and not error.well_formed:
-                raise _ambiguous(error) from error
-            raise
-        if not tasks:
-            raise _ambiguous("the relay answered with success, but named no task")
-        return tasks[0]
+            end: SubmitEnd = end_of_connection(error)
+        except LumaResponseError as error:
+            end = Unknown(error)
+        else:
+            sent = msgspec.json.encode(body).decode()
+            end = end_of_answer(*answer, sent=sent, clean=self.clean)
+        match end:
+            case Booked(task):
+                return task
+            case Refused(refusal):
+                raise refusal
+            case Unknown(why):
+                raise _ambiguous(why) from why
 
     def check(self) -> str:
         """
@@ -278,7 +312,7 @@ def _check_id(task_id: str) -> str:
     return task_id
 
 
-def _ambiguous(cause: LumaError | str) -> LumaAmbiguousSubmitError:
+def _ambiguous(cause: LumaError) -> LumaAmbiguousSubmitError:
     return LumaAmbiguousSubmitError(
         f"It is unknown whether the relay took the job: it may be running and billed. {cause} "
         "Don't submit it again before you have looked into the relay's task list or bill."

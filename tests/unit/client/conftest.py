@@ -110,9 +110,11 @@ class FakeRelay:
         )
         return self
 
-    def says(self, *pieces: bytes, fault: Exception | None = None) -> FakeRelay:
+    def says(
+        self, *pieces: bytes, fault: Exception | None = None, seconds_per_piece: float = 0.0
+    ) -> FakeRelay:
         """Add raw bytes to the script."""
-        self._script.append(Answer(pieces, fault))
+        self._script.append(Answer(pieces, fault, seconds_per_piece))
         return self
 
     def cannot_be_reached(self, error: Exception) -> FakeRelay:

@@ -25,6 +25,7 @@ from airflow_provider_luma.exceptions import (
     LumaServerError,
     LumaTaskNotFoundError,
 )
+from airflow_provider_luma.text import Cleaner, clean_text
 
 USED_UP = "该令牌额度已用尽 (request id: 20241222abc)"
 SATURATED = "当前分组上游负载已饱和，请稍后再试"
@@ -118,11 +119,9 @@ class TestWords:
             (openai_style("无效的令牌", "bad_key"), "bad_key", "无效的令牌"),
             (relay_style("do_request_failed", "EOF"), "do_request_failed", "EOF"),
             ({"code": 42, "msg": "words"}, "", "words"),
-            ({"detail": "words"}, "", "words"),
             ({"error": "words"}, "", "words"),
             ({"error": {"message": None, "code": None}}, "", '{"error": {"message": null, "code": null}}'),
             ({"error": {"message": ["a"]}}, "", '{"error": {"message": ["a"]}}'),
-            ({"unheard": "of"}, "", '{"unheard": "of"}'),
         ],
     )
     def test_an_error_document_is_quoted_and_well_formed(self, body: Any, code: str, words: str) -> None:
@@ -144,6 +143,11 @@ class TestWords:
             (b'"text"', '"text"'),
             (b'{"error": {"message": "cut', '{"error": {"message": "cut'),
             (b"\xff\xfe", "\N{REPLACEMENT CHARACTER}" * 2),
+            (b'{"unheard": "of"}', '{"unheard": "of"}'),
+            (b'{"detail": "words"}', "words"),
+            (b'{"message": "Endpoint request timed out"}', "Endpoint request timed out"),
+            (b'{"timestamp": 1, "status": 502, "error": "Bad Gateway", "path": "/luma"}', "Bad Gateway"),
+            (b'{"type": "about:blank", "title": "Bad Gateway", "status": 502}', "Bad Gateway"),
         ],
     )
     def test_anything_else_is_quoted_and_not_well_formed(self, body: bytes, words: str) -> None:
@@ -175,7 +179,7 @@ class TestWords:
 
     def test_words_cannot_forge_log_lines(self) -> None:
         error = error_of(500, openai_style("one\r\ntwo\x1b[31m\u2028three\ud800", "co\nde"))
-        assert error.relay_message == "one  two [31m three "
+        assert error.relay_message == "one two[31m three"
         assert str(error).isprintable()
 
     @pytest.mark.parametrize("status", [400, 500])
@@ -202,7 +206,7 @@ class TestWords:
     ) -> None:
         error = api_error(status, headers, body)
         assert isinstance(error, LumaApiError)
-        assert str(error).isprintable()
+        assert clean_text(str(error), 10_000) == str(error)
         assert error.retry_after is None or error.retry_after >= 0
 
 
@@ -244,8 +248,8 @@ class TestRetryAfter:
             ("²", None),
             ("Sun, 99 Nov 9999 99:99:99 GMT", None),
             ("Mon, 01 Jan 0001 00:00:00 -0000", 0.0),
-            ("9" * 10, None),
-            ("9" * 5000, None),
+            ("9" * 10, 3600.0),
+            ("9" * 5000, 3600.0),
             ("Fri, 31 Dec 9999 23:59:59 -9999", None),
         ],
     )
@@ -259,3 +263,116 @@ class TestRetryAfter:
 
     def test_without_the_header_there_is_none(self) -> None:
         assert error_of(429).retry_after is None
+
+
+KEY = "sk-Abc123/x+y-the-secret"
+
+
+class TestWhatDecides:
+    @pytest.mark.parametrize("words", ["insufficient balance", "rate limit", "余额不足", "负载已饱和"])
+    @pytest.mark.parametrize("status", [400, 404, 413, 422])
+    def test_words_in_the_refusal_of_a_request_may_be_an_echo_and_decide_nothing(
+        self, status: int, words: str
+    ) -> None:
+        error = error_of(status, openai_style(f"your prompt {words!r} was moderated"))
+        assert not isinstance(error, LumaQuotaError | LumaBusyError)
+        assert not error.retryable
+
+    @pytest.mark.parametrize("words", ["insufficient balance", "rate limit", "无权", "无效的令牌"])
+    def test_words_that_were_sent_decide_nothing_whatever_the_status(self, words: str) -> None:
+        for status in (200, 401, 403, 429, 500):
+            body = json.dumps(openai_style(f"no: {words}"), ensure_ascii=False).encode()
+            with_echo = api_error(status, {}, body, sent=f'{{"user_prompt":"A sign: {words.title()}"}}')
+            without_words = error_of(status, openai_style("no"))
+            assert type(with_echo) is type(without_words)
+
+    @pytest.mark.parametrize("words", ["insufficient balance", "rate limit"])
+    def test_words_beside_a_code_decide_nothing(self, words: str) -> None:
+        error = error_of(500, relay_style("do_request_failed", words))
+        assert type(error) is LumaServerError
+
+    @pytest.mark.parametrize(
+        ("body", "kind"),
+        [
+            ({"success": False, "message": "无权进行此操作"}, LumaForbiddenError),
+            ({"success": False, "message": "无效的令牌"}, LumaAuthError),
+            ({"code": 401, "message": "no"}, LumaAuthError),
+            ({"code": "401", "msg": "no"}, LumaAuthError),
+            ({"error": {"code": 403, "message": "no"}}, LumaForbiddenError),
+            ({"code": 429, "message": "no"}, LumaBusyError),
+            ({"code": 404, "message": "no"}, LumaRequestError),
+            ({"code": 422, "message": "no"}, LumaRequestError),
+        ],
+    )
+    def test_a_refusal_in_the_body_of_a_success_is_that_refusal(
+        self, body: Any, kind: type[LumaApiError]
+    ) -> None:
+        error = error_of(200, body)
+        assert type(error) is kind
+        assert error.status == 200
+
+    @pytest.mark.parametrize("code", [0, 1, 42, 10**30, True, 1.5, "0", None])
+    def test_any_other_number_in_the_body_of_a_success_is_no_refusal(self, code: Any) -> None:
+        assert type(error_of(200, {"code": code, "message": "no"})) is LumaServerError
+
+    def test_a_byte_order_mark_is_skipped(self) -> None:
+        assert error_of(403, b"\xef\xbb\xbf" + b'{"code": "insufficient_user_quota"}').code
+
+
+class TestRedirects:
+    @pytest.mark.parametrize(
+        ("location", "shown"),
+        [
+            ("https://www.relay.test/luma/tasks", "https://www.relay.test/luma/tasks"),
+            ("https://relay.test/x?token=secret#frag", "https://relay.test/x"),
+            ("/login?next=/secret", "/login"),
+            ("https://me:secret@relay.test/x", "https://***@relay.test/x"),
+            ("https://relay.test/\x1b[31m\u202ered", "https://relay.test/[31mred"),
+        ],
+    )
+    def test_the_target_is_named_without_what_may_be_secret(self, location: str, shown: str) -> None:
+        error = error_of(301, b"", {"Location": location})
+        assert f"It redirects to {shown}, and API calls" in str(error)
+        assert "secret" not in str(error)
+
+    def test_a_target_is_cut(self) -> None:
+        assert len(str(error_of(302, b"", {"location": "https://relay.test/" + "x" * 100_000}))) < 600
+
+    def test_none_is_named_where_there_is_none(self) -> None:
+        assert "redirects to" not in str(error_of(302, b""))
+        assert "redirects to" not in str(error_of(404, b"", {"Location": "https://relay.test/"}))
+
+
+class TestTheKeyIsMasked:
+    @pytest.mark.parametrize(
+        "spelled",
+        [
+            KEY,
+            "".join(f"\\u{ord(char):04x}" for char in KEY),
+            KEY.replace("/", "\\/"),
+            KEY.replace("/", "%2F").replace("+", "%2b"),
+            KEY.replace("/", "&#47;").replace("-", "&#x2D;"),
+        ],
+    )
+    @pytest.mark.parametrize("where", ["message", "code", "header", "page", "broken JSON", "target"])
+    def test_in_each_spelling_wherever_it_is_quoted(self, spelled: str, where: str) -> None:
+        body: Any = b"no"
+        headers = {}
+        match where:
+            case "message":
+                body = f'{{"error": {{"message": "bad key {spelled}"}}}}'
+            case "code":
+                body = f'{{"code": "{spelled}", "message": "no"}}'
+            case "header":
+                headers = {"X-Request-Id": f"id-{spelled}"}
+            case "page":
+                body = f"<p>bad key {spelled}</p>"
+            case "broken JSON":
+                body = f'{{"error": {{"message": "bad key {spelled}'
+            case "target":
+                headers = {"Location": f"https://relay.test/{spelled}"}
+        error = api_error(302, headers, body.encode() if isinstance(body, str) else body, clean=Cleaner(KEY))
+        seen = repr(error) + repr(vars(error))
+        for escape in (spelled, spelled.replace("\\", "\\\\"), KEY):
+            assert escape not in seen
+        assert "***" in seen
