@@ -165,8 +165,12 @@ class TestConnections:
     ) -> None:
         sandbox.fail_next("batch", faults.trickled_headers(0.05))
         with socket.create_connection(("127.0.0.1", sandbox.port)) as connection:
-            request = f"GET /luma/generations/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sandbox.api_key}"
-            connection.sendall(f"{request}\r\n\r\n".replace("GET /luma/generations/x", "POST /luma/tasks").encode())
+            request = (
+                f"GET /luma/generations/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sandbox.api_key}"
+            )
+            connection.sendall(
+                f"{request}\r\n\r\n".replace("GET /luma/generations/x", "POST /luma/tasks").encode()
+            )
             assert connection.recv(1) == b"H"
         assert client.batch("one").json() == []
 
