@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A proxy closes the connection after a live Airflow has submitted through it; the sandbox counts the sales."""
+"""A proxy closes the connection after a live Airflow has submitted through it; the sandbox counts."""
 
 from __future__ import annotations
 
