@@ -4,8 +4,10 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -46,6 +48,12 @@ def test_every_maker_can_be_named() -> None:
         and value.__annotations__.get("return") == "Fault"
     }
     assert makers == set(NAMED)
+
+
+def test_the_documentation_lists_every_fault() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "testing.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert sorted(name for row in rows for name in re.findall("`([a-z_0-9]+)`", row)) == sorted(NAMED)
 
 
 @pytest.mark.parametrize(
@@ -153,10 +161,10 @@ def test_a_gateway_answers_in_json_that_is_not_the_relays(form: Gateway) -> None
 
 
 def test_a_gzip_flood_is_a_thousand_times_larger_unpacked() -> None:
-    flood = faults.gzip_flood(2)
+    flood = faults.gzip_flood(1)
     assert flood.body is not None
     unpacked = gzip.decompress(flood.body)
-    assert len(unpacked) >= 2 * 1024 * 1024 - 3
+    assert len(unpacked) >= 1024 * 1024 - 3
     assert len(flood.body) < len(unpacked) / 900
     assert all(record == {} for record in json.loads(unpacked))
 
