@@ -86,11 +86,7 @@ class Answer(Response):
         """Past uvicorn, which always frames."""
         transport = _transport(scope)
         transport.write(self._head())
-        for piece in pieces:
-            transport.write(piece)
-            # A bare transport has no drain to await.
-            while transport.get_write_buffer_size() > _WRITE_BUFFER and not transport.is_closing():  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
+        await _write(transport, pieces)
 
     async def _trickle(self, scope: Scope, receive: Receive, seconds: float) -> None:
         """Past uvicorn, which sends the headers at once."""
@@ -99,8 +95,8 @@ class Answer(Response):
             transport.write(bytes((byte,)))
             if await _client_leaves(receive, seconds):
                 return
-        for piece in self._pieces:
-            transport.write(piece)
+        if scope["method"] != "HEAD":
+            await _write(transport, self._pieces)
         transport.close()
         await _client_left(receive)
 
@@ -118,6 +114,14 @@ class Answer(Response):
 
 def _transport(scope: Scope) -> asyncio.Transport:
     return cast("asyncio.Transport", scope["state"]["transport"])
+
+
+async def _write(transport: asyncio.Transport, pieces: Iterable[Piece]) -> None:
+    for piece in pieces:
+        transport.write(piece)
+        # A bare transport has no drain to await.
+        while transport.get_write_buffer_size() > _WRITE_BUFFER and not transport.is_closing():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
 
 async def _end(fault: Fault, scope: Scope, receive: Receive) -> None:
