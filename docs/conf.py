@@ -44,7 +44,10 @@ autodoc_default_options = {"members": True}
 # What these name lives in other projects, and builds must not need a network.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(airflow|collections|datetime|enum|logging|msgspec|pathlib|requests|types|typing)(\..*)?"),
+    (
+        "py:.*",
+        r"(airflow|collections|datetime|enum|logging|msgspec|pathlib|requests|ssl|types|typing)(\..*)?",
+    ),
     # Names that are imported for type checking alone.
     ("py:class", r"ObjectStoragePath|OnExisting|timedelta"),
     # Bounds of a number's annotation.

@@ -35,6 +35,7 @@ Faults
     where ``call`` is ``batch``, ``single``, ``submit``, ``extend``, ``download_url``, ``billing``, ``media``
     or ``unknown`` and ``fault`` comes from :mod:`~airflow_provider_luma.sandbox.faults`. ``accepted=True``:
     the relay takes and bills the job, and only its answer is lost or spoilt. ``clear_faults()``.
+    ``faults.random_faults(seed, call="batch", count=10)`` draws from all faults of a kind of call.
 Records
     ``calls`` (:class:`~airflow_provider_luma.sandbox.relay.Call`), ``counts``, ``count(call)``,
     ``generations`` (:class:`~airflow_provider_luma.sandbox.relay.Generation`: what was bought, once each),

@@ -19,11 +19,12 @@ from airflow_provider_luma.sandbox import faults, media_host
 from airflow_provider_luma.sandbox.control import control_routes
 from airflow_provider_luma.sandbox.delivery import Answer, Piece
 from airflow_provider_luma.sandbox.dialects import DIALECTS
-from airflow_provider_luma.sandbox.faults import Fault
-from airflow_provider_luma.sandbox.relay import UNLIMITED_USD, Call, CallName, Refused, Relay, Snapshot
+from airflow_provider_luma.sandbox.faults import CallName, Fault
+from airflow_provider_luma.sandbox.relay import UNLIMITED_USD, Call, Refused, Relay, Snapshot
+from airflow_provider_luma.sandbox.rewrites import Rewrite
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_JSON = "application/json; charset=utf-8"
+_JSON_HEADERS = (("content-type", "application/json; charset=utf-8"),)
 
 
 class Reply(NamedTuple):
@@ -106,12 +107,19 @@ def make_app(relay: Relay, root_url: str) -> ASGIApp:
         name: Any = request.path_params["name"]
         if snapshot is None or not snapshot.has_video or name not in media_host.CONTENT_TYPES:
             raise Refused(faults.media_error(404))
+        refused_with = request.query_params.get("refused")
+        if refused_with is not None:
+            raise Refused(faults.media_error(int(refused_with)))
         if not links.holds(request.url.path, request.url.query, use=call.method == "GET"):
-            raise Refused(faults.media_error(403))
+            raise Refused(faults.media_error(settings.lapsed_link_status))
         size = snapshot.task.script.video_bytes or settings.video_bytes
         file = media_host.media_file(call.ids[0], name, size)
         answer = media_host.media_answer(
-            file, call.headers, ranges=fault is None or fault.ranges, etag=fault.etag if fault else None
+            file,
+            call.headers,
+            ranges=fault is None or fault.ranges,
+            etag=fault.etag if fault else None,
+            total_off=fault.total_off if fault else 0,
         )
         return Reply(
             answer.status,
@@ -148,6 +156,8 @@ def make_app(relay: Relay, root_url: str) -> ASGIApp:
             if fault is None or fault.needs_true_answer:
                 reply = act()
                 generation = reply.generation
+                if fault and fault.rewrite and reply.headers == _JSON_HEADERS:
+                    reply = _rewritten(reply, fault.rewrite)
             else:
                 generation = act().generation if rule and rule.accepted else None
                 reply = _spoken(fault)
@@ -205,7 +215,12 @@ def _start_call(relay: Relay, name: CallName, request: Request, raw_body: bytes)
 
 def _json(status: int, value: object, *, generation: str | None = None) -> Reply:
     raw = msgspec.json.encode(value)
-    return Reply(status, (("content-type", _JSON),), (raw,), len(raw), generation)
+    return Reply(status, _JSON_HEADERS, (raw,), len(raw), generation)
+
+
+def _rewritten(reply: Reply, rewrite: Rewrite) -> Reply:
+    body = rewrite.apply(b"".join(reply.pieces))
+    return reply._replace(pieces=(body,), length=len(body))
 
 
 def _spoken(fault: Fault) -> Reply:

@@ -46,12 +46,18 @@ class Answer(Response):
         self._length = length
         self._delay = delay
         self._fault = fault
+        if fault is not None and fault.ending == "short":
+            self._length = int(length * fault.keep)
+            self._pieces = _first(pieces, self._length)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         fault = self._fault
         if self._delay and await _client_leaves(receive, self._delay):
             return
-        if fault is None or fault.ending in ("whole", "chunked"):
+        if fault is not None and fault.header_drip:
+            await self._trickle(scope, receive, fault.header_drip)
+            return
+        if fault is None or fault.ending in ("whole", "chunked", "short"):
             await self._send(scope, receive, send)
             return
         pieces = _first(self._pieces, int(self._length * fault.keep))
@@ -79,14 +85,25 @@ class Answer(Response):
     async def _send_unframed(self, scope: Scope, pieces: Iterable[Piece]) -> None:
         """Past uvicorn, which always frames."""
         transport = _transport(scope)
-        lines = [b"HTTP/1.1 %d OK" % self.status_code, b"connection: close"]
+        transport.write(self._head())
+        await _write(transport, pieces)
+
+    async def _trickle(self, scope: Scope, receive: Receive, seconds: float) -> None:
+        """Past uvicorn, which sends the headers at once."""
+        transport = _transport(scope)
+        for byte in self._head(b"content-length: %d" % self._length):
+            transport.write(bytes((byte,)))
+            if await _client_leaves(receive, seconds):
+                return
+        if scope["method"] != "HEAD":
+            await _write(transport, self._pieces)
+        transport.close()
+        await _client_left(receive)
+
+    def _head(self, *more: bytes) -> bytes:
+        lines = [b"HTTP/1.1 %d OK" % self.status_code, b"connection: close", *more]
         lines += [name + b": " + value for name, value in self.raw_headers]
-        transport.write(b"\r\n".join(lines) + b"\r\n\r\n")
-        for piece in pieces:
-            transport.write(piece)
-            # A bare transport has no drain to await.
-            while transport.get_write_buffer_size() > _WRITE_BUFFER and not transport.is_closing():  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     async def _start(self, send: Send, *, framed: bool) -> None:
         headers = self.raw_headers
@@ -99,6 +116,14 @@ def _transport(scope: Scope) -> asyncio.Transport:
     return cast("asyncio.Transport", scope["state"]["transport"])
 
 
+async def _write(transport: asyncio.Transport, pieces: Iterable[Piece]) -> None:
+    for piece in pieces:
+        transport.write(piece)
+        # A bare transport has no drain to await.
+        while transport.get_write_buffer_size() > _WRITE_BUFFER and not transport.is_closing():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
 async def _end(fault: Fault, scope: Scope, receive: Receive) -> None:
     """End the connection, or wait until the client does."""
     transport = _transport(scope)
@@ -107,6 +132,10 @@ async def _end(fault: Fault, scope: Scope, receive: Receive) -> None:
         transport.abort()
     elif fault.ending != "stalled":
         transport.close()
+    await _client_left(receive)
+
+
+async def _client_left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -115,8 +144,7 @@ async def _client_leaves(receive: Receive, within: float) -> bool:
     """Wait so many seconds, or until the client goes away; say which."""
     try:
         async with asyncio.timeout(within):
-            while (await receive())["type"] != "http.disconnect":
-                pass
+            await _client_left(receive)
             return True
     except TimeoutError:
         return False

@@ -114,7 +114,12 @@ class MediaAnswer(NamedTuple):
 
 
 def media_answer(
-    file: MediaFile, request_headers: Mapping[str, str], *, ranges: bool = True, etag: str | None = None
+    file: MediaFile,
+    request_headers: Mapping[str, str],
+    *,
+    ranges: bool = True,
+    etag: str | None = None,
+    total_off: int = 0,
 ) -> MediaAnswer:
     """
     Work out the answer to a GET or HEAD (RFC 9110: one byte range, ``If-Range``, ``If-None-Match``).
@@ -122,7 +127,9 @@ def media_answer(
     :param request_headers: with lower-case names
     :param ranges: False to behave like a host that knows no ranges
     :param etag: stands in for the file's own
+    :param total_off: by how many bytes the total in a Content-Range differs from the file's size
     """
+    total = max(0, file.size + total_off)
     etag = etag or file.etag
     headers = {
         "content-type": file.content_type,
@@ -140,9 +147,9 @@ def media_answer(
         start = int(first) if first else max(0, file.size - int(last))
         stop = min(file.size, int(last) + 1) if first and last else file.size
         if start >= file.size or start >= stop:
-            headers["content-range"] = f"bytes */{file.size}"
+            headers["content-range"] = f"bytes */{total}"
             return MediaAnswer(416, headers, 0, 0)
-        headers["content-range"] = f"bytes {start}-{stop - 1}/{file.size}"
+        headers["content-range"] = f"bytes {start}-{stop - 1}/{total}"
         return MediaAnswer(206, headers, start, stop)
     return MediaAnswer(200, headers, 0, file.size)
 

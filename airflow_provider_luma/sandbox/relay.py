@@ -22,10 +22,9 @@ import msgspec
 from msgspec import Meta
 
 from airflow_provider_luma.sandbox import faults, media_host
-from airflow_provider_luma.sandbox.faults import Fault
+from airflow_provider_luma.sandbox.faults import CallName, Fault
 from airflow_provider_luma.sandbox.settings import Seconds, Settings
 
-CallName = Literal["batch", "single", "submit", "extend", "download_url", "billing", "media", "unknown"]
 CALL_NAMES: tuple[str, ...] = get_args(CallName)
 
 Phase = Literal["pending", "processing", "completed", "failed", "unknown"]

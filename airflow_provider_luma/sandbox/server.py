@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -53,7 +54,9 @@ class _Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 class Server(uvicorn.Server):
     """uvicorn that starts and stops without polling, and doesn't wait for clients when it stops."""
 
-    def __init__(self, app: ASGIApp, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, on_ready: Callable[[], None], *, tls: ssl.SSLContext | None = None
+    ) -> None:
         config = uvicorn.Config(
             app,
             http=_Protocol,
@@ -69,6 +72,8 @@ class Server(uvicorn.Server):
             date_header=False,
             timeout_keep_alive=75,
         )
+        config.load()
+        config.ssl = tls
         super().__init__(config)
         self._on_ready = on_ready
 
@@ -111,6 +116,7 @@ class LumaSandbox(Sandbox):
     :param host: address to listen on. Whoever reaches it can steer the sandbox: keep it local
     :param port: 0 takes a free one
     :param clock: what tasks live on, in seconds; for tests that want to hold the time
+    :param tls: serves https; the client must trust the certificate
     :param settings: the fields of :class:`~airflow_provider_luma.sandbox.settings.Settings`
     :raises ValueError: when a setting is unknown or its value wrong
     """
@@ -121,10 +127,14 @@ class LumaSandbox(Sandbox):
         host: str = "127.0.0.1",
         port: int = 0,
         clock: Callable[[], float] = time.monotonic,
+        tls: ssl.SSLContext | None = None,
         **settings: Any,
     ) -> None:
         self.settings = Settings.of(settings)
         self.relay = Relay(self.settings, clock=clock)
+        self._tls = tls
+        if tls is not None:
+            self.scheme = "https"
         self.api_key = self.settings.api_key
         self.prefix = self.settings.prefix
         self.host = host
@@ -167,7 +177,7 @@ class LumaSandbox(Sandbox):
         # asyncio sets this only on sockets that name their protocol; without it small answers wait for ACKs.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port = listener.getsockname()[1]
-        self._server = Server(make_app(self.relay, self.root_url), on_ready)
+        self._server = Server(make_app(self.relay, self.root_url), on_ready, tls=self._tls)
         return listener
 
     def add_tasks(self, scripts: Iterable[TaskScript]) -> list[str]:

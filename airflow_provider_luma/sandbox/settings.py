@@ -62,12 +62,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
     links_expire_after: Annotated[
         Annotated[float, Meta(ge=0)] | None,
-        Meta(description="sign media links and refuse them (403) after these seconds"),
+        Meta(description="sign media links and refuse them after these seconds"),
     ] = None
     link_uses: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(description="sign media links and refuse them (403) after so many GETs"),
+        Meta(description="sign media links and refuse them after so many GETs"),
     ] = None
+    lapsed_link_status: Annotated[
+        Literal[400, 401, 403, 404, 410],
+        Meta(description="with which status such a link is refused; 400 is the ExpiredToken of an S3 store"),
+    ] = 403
     max_records: Annotated[
         int, Meta(ge=0, description="how many of the last calls are kept; counts are always complete")
     ] = 100_000

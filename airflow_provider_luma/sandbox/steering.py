@@ -10,10 +10,9 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_luma.sandbox.faults import Fault
+from airflow_provider_luma.sandbox.faults import CallName, Fault
 from airflow_provider_luma.sandbox.relay import (
     Call,
-    CallName,
     Generation,
     Predicate,
     Rule,
@@ -33,11 +32,12 @@ class Sandbox(ABC):
     host: str
     port: int
     prefix: str
+    scheme = "http"
 
     @property
     def root_url(self) -> str:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def base_url(self) -> str:

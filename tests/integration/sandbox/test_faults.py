@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import requests
 
 from airflow_provider_luma.sandbox import Fault, LumaSandbox, faults
+from airflow_provider_luma.sandbox.rewrites import ID_BESIDE_ERROR_FORMS
 
 WHOLE_ANSWERS = [
     faults.unauthorized(),
@@ -39,6 +41,13 @@ WHOLE_ANSWERS = [
     faults.deep_nesting(),
     faults.wrong_types(),
     faults.redirect("http://127.0.0.1:9/elsewhere"),
+    faults.gateway_json("aws"),
+    faults.gateway_json("problem"),
+    faults.upstream_lost(),
+    faults.challenge_page(),
+    faults.maintenance_redirect(),
+    faults.not_found_text(),
+    faults.far_retry_after(),
     faults.answer(418, "short and stout", content_type="text/plain", headers={"x-request-id": "r-1"}),
 ]
 # What each broken connection looks like to requests.
@@ -81,6 +90,24 @@ class TestAnswers:
         sandbox.fail_next("batch", faults.status(206))
         answer = client.batch(task_id)
         assert (answer.status_code, answer.json()[0]["id"]) == (206, task_id)
+
+    def test_the_true_answer_can_come_rewritten(
+        self, sandbox: LumaSandbox, client: Any, task_id: str
+    ) -> None:
+        sandbox.fail_next("batch", faults.byte_order_mark())
+        assert client.batch(task_id).content.startswith(b"\xef\xbb\xbf[")
+        sandbox.fail_next("batch", faults.other_letter_case())
+        assert client.batch(task_id).json()[0]["id"] == task_id.upper()
+        assert client.batch(task_id).json()[0]["id"] == task_id
+
+    def test_a_refusal_is_not_rewritten(self, sandbox: LumaSandbox, client: Any) -> None:
+        sandbox.fail_next("media", faults.odd_fields())
+        assert client.media("unknown").status_code == 404
+
+    def test_a_gzip_flood_unpacks_to_many_times_what_is_sent(self, sandbox: LumaSandbox, client: Any) -> None:
+        sandbox.fail_next("batch", faults.gzip_flood(2))
+        answer = client.batch("one")
+        assert len(answer.content) > 900 * int(answer.headers["content-length"])
 
     def test_a_huge_body_is_streamed_without_a_length(self, sandbox: LumaSandbox, client: Any) -> None:
         sandbox.fail_next("batch", faults.huge(100))
@@ -125,6 +152,27 @@ class TestConnections:
         sandbox.fail_next("batch", faults.drip(0.01))
         with client.batch("one", stream=True) as answer:
             assert list(answer.raw.stream(1)) == [b"[", b"]"]
+
+    def test_headers_can_come_byte_by_byte_and_the_answer_is_whole(
+        self, sandbox: LumaSandbox, client: Any, task_id: str
+    ) -> None:
+        sandbox.fail_next("batch", faults.trickled_headers(0.001))
+        assert client.batch(task_id).json()[0]["id"] == task_id
+        assert client.batch(task_id).json()[0]["id"] == task_id
+
+    def test_a_client_may_leave_in_the_middle_of_trickled_headers(
+        self, sandbox: LumaSandbox, client: Any
+    ) -> None:
+        sandbox.fail_next("batch", faults.trickled_headers(0.05))
+        with socket.create_connection(("127.0.0.1", sandbox.port)) as connection:
+            request = (
+                f"GET /luma/generations/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sandbox.api_key}"
+            )
+            connection.sendall(
+                f"{request}\r\n\r\n".replace("GET /luma/generations/x", "POST /luma/tasks").encode()
+            )
+            assert connection.recv(1) == b"H"
+        assert client.batch("one").json() == []
 
     def test_a_late_answer_is_the_true_answer(self, sandbox: LumaSandbox, client: Any, task_id: str) -> None:
         sandbox.fail_next("batch", faults.latency(0.2))
@@ -171,6 +219,25 @@ class TestPaidOnce:
         assert len(sandbox.generations) == accepted
         assert sandbox.spent_usd == (0.32 if accepted else 0)
         assert sandbox.calls[-1].generation == (sandbox.generations[0].id if accepted else None)
+
+    @pytest.mark.parametrize("form", ID_BESIDE_ERROR_FORMS)
+    def test_a_job_is_taken_whose_id_stands_beside_an_error(
+        self, sandbox: LumaSandbox, client: Any, form: Any
+    ) -> None:
+        sandbox.fail_next("submit", faults.id_beside_error(form))
+        answer = client.submit()
+        (bought,) = sandbox.generations
+        assert bought.id in answer.text
+        assert answer.status_code == 200
+
+    @pytest.mark.parametrize("accepted", [False, True])
+    @pytest.mark.parametrize("fault", [faults.gateway_json(), faults.upstream_lost()], ids=name_of)
+    def test_a_gateway_hides_whether_the_job_was_taken(
+        self, sandbox: LumaSandbox, client: Any, fault: Fault, accepted: bool
+    ) -> None:
+        sandbox.fail_next("submit", fault, accepted=accepted)
+        assert client.submit().content == fault.body
+        assert len(sandbox.generations) == accepted
 
     def test_a_truncated_answer_hides_a_job_that_was_taken(self, sandbox: LumaSandbox, client: Any) -> None:
         sandbox.fail_next("submit", faults.truncated())

@@ -103,6 +103,16 @@ class TestLinks:
             assert client.session.get(link(), timeout=10).status_code == 200
             assert client.media(task_id).status_code == 403
 
+    @pytest.mark.parametrize("status", [400, 401, 404])
+    def test_a_lapsed_link_is_refused_as_the_store_does_it(self, client_of: Any, status: int) -> None:
+        with LumaSandbox(links_expire_after=60, lapsed_link_status=status) as sandbox:
+            client = client_of(sandbox)
+            url = client.single(sandbox.add_task(state="completed")).json()["video"]["url"]
+            sandbox.advance(61)
+            answer = client.session.get(url, timeout=10)
+            assert answer.status_code == status
+            assert ("ExpiredToken" in answer.text) == (status == 400)
+
     def test_a_link_can_be_used_up(self, client_of: Any) -> None:
         with LumaSandbox(link_uses=1) as sandbox:
             client = client_of(sandbox)
@@ -165,6 +175,31 @@ class TestFaults:
         sandbox.fail_next("media", faults.changed_etag())
         answer = client.media(task_id, headers={"Range": "bytes=10-", "If-Range": etag})
         assert (answer.status_code, answer.headers["etag"]) == (200, '"changed"')
+
+    def test_a_part_can_claim_another_total(self, sandbox: LumaSandbox, client: Any, task_id: str) -> None:
+        size = len(client.media(task_id).content)
+        sandbox.fail_next("media", faults.other_total(1000))
+        part = client.media(task_id, headers={"Range": "bytes=500-"})
+        assert part.headers["content-range"] == f"bytes 500-{size - 1}/{size + 1000}"
+        assert len(part.content) == size - 500
+
+    def test_a_part_can_end_short_with_a_length_that_fits(
+        self, sandbox: LumaSandbox, client: Any, task_id: str
+    ) -> None:
+        size = len(client.media(task_id).content)
+        sandbox.fail_next("media", faults.short_part(0.5))
+        part = client.media(task_id, headers={"Range": "bytes=500-"})
+        assert part.headers["content-range"] == f"bytes 500-{size - 1}/{size}"
+        assert len(part.content) == int(part.headers["content-length"]) == (size - 500) // 2
+
+    @pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
+    def test_the_preferred_link_is_dead_for_ever_and_the_next_lives(
+        self, sandbox: LumaSandbox, client: Any, task_id: str, code: Any
+    ) -> None:
+        sandbox.fail_when("batch", faults.dead_preferred_link(code))
+        (task,) = client.batch(task_id).json()
+        urls = task["video"]["download_url"], task["video"]["url"]
+        assert [client.session.get(url, timeout=10).status_code for url in urls] == [code, 200]
 
     def test_a_redirect_leads_where_it_was_told(
         self, sandbox: LumaSandbox, client: Any, task_id: str
