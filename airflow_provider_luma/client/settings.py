@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from airflow_provider_luma.client.address import checked_key, parse_base_url
 from airflow_provider_luma.client.luma import DEFAULT_BATCH_SIZE, LumaClient
 from airflow_provider_luma.exceptions import LumaConfigError
+from airflow_provider_luma.validation import positive_seconds, whole_number
 
 DEFAULT_BASE_URL: Final = "https://xuedingmao.online"
 DEFAULT_MAX_POLL_FAILURES: Final = 20
@@ -120,24 +122,16 @@ def _whole_number(fields: Mapping[str, Any], name: str, default: int) -> int:
         number = int(value.strip())
     if isinstance(value, float) and value.is_integer():
         number = int(value)
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise LumaConfigError(
-            f"The connection's {name} is {value!r}: it must be a whole number of at least 1."
-        )
-    return number
+    return whole_number(f"The connection's {name}", number, least=1)
 
 
 def _seconds(fields: Mapping[str, Any], name: str, default: float) -> float:
     value = fields.get(name, default)
-    try:
-        seconds = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        seconds = float("nan")
-    if not 0 < seconds < 86_400:
-        raise LumaConfigError(
-            f"The connection's {name} is {value!r}: it must be a positive number of seconds."
-        )
-    return seconds
+    if isinstance(value, str):
+        # Blanks around a number come with copying; any other text stays one, and is refused as such.
+        with suppress(ValueError):
+            value = float(value)
+    return positive_seconds(f"The connection's {name}", value)
 
 
 def _verify(value: object) -> bool | str:

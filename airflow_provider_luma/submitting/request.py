@@ -11,6 +11,7 @@ import msgspec
 from airflow_provider_luma.client.models import ExtensionRequest, GenerationRequest
 from airflow_provider_luma.exceptions import LumaConfigError
 from airflow_provider_luma.task_ids import is_template
+from airflow_provider_luma.validation import json_body
 
 PROMPT_LENGTH: Final = range(3, 5001)
 """How many characters the API takes as a prompt."""
@@ -85,10 +86,9 @@ def _check(request: GenerationRequest | ExtensionRequest, at: str) -> None:
         raise LumaConfigError(
             f"{at}loop and image_end_url exclude each other: a loop ends where it began. Drop one of them."
         )
-    try:
-        msgspec.json.encode(request.extra_fields)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise LumaConfigError(f"{at}extra_fields can't be sent as JSON: {error}.") from error
+    json_body(f"{at}extra_fields", request.extra_fields)
+    for name, value in request.body().items():
+        json_body(f"{at}{'prompt' if name == 'user_prompt' else name}", value)
 
 
 def is_literal(value: Any) -> bool:
