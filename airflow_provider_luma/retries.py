@@ -81,5 +81,5 @@ class LumaRetryPolicy(RetryPolicy):
 
 def _retry_delay(context: Context | None) -> float:
     """Return the task's own delay before a retry, in seconds."""
-    delay = getattr(context["task"], "retry_delay", None) if context else None
+    delay = getattr(context.get("task"), "retry_delay", None) if context else None
     return delay.total_seconds() if isinstance(delay, timedelta) else 0.0

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 _ABSENT: Final = object()
-_DEFAULT_BACKEND: Final = "airflow.state.metastore.MetastoreBackend"
 
 
 class StateStore(Protocol):
@@ -72,4 +71,5 @@ def is_emptied_on_success() -> bool:
 
 def may_lose_values() -> bool:
     """Whether the API server keeps values elsewhere than in the database, and could lose them unnoticed."""
-    return str(conf.get("state_store", "backend", fallback=_DEFAULT_BACKEND)) != _DEFAULT_BACKEND
+    default = conf.get_default_value("state_store", "backend")
+    return bool(conf.get("state_store", "backend", fallback=default) != default)
