@@ -362,7 +362,7 @@ class Poller:
 
     async def _why_no_call_works(self, call: Call, refusal: LumaRequestError) -> LumaError | None:
         """
-        Find out whether an id is why the relay has refused a call; ask for an id that is nobody's if need be.
+        Find out whether an id is why the relay has refused a call; ask for an id of no task if need be.
 
         :return: ``None`` when an id is why, else why no call at all would get through.
         """

@@ -100,7 +100,7 @@ class Waiter:
         return bool(self._calls)
 
     def _next_time(self, held_until: float) -> float:
-        """Return when to serve it while rounds are held back, its last look at the deadline excepted."""
+        """Return when to serve it while rounds are held back; its deadline is not held back."""
         moment = max(self.due, held_until)
         return min(moment, self.deadline) if self.due <= self.deadline else moment
 
@@ -366,7 +366,7 @@ class Schedule:
         """
         Whether it can't be seen if the relay refuses this call for its ids, or every call.
 
-        Then ask it for an id that is nobody's, and say what came of it by :meth:`refuse` or :meth:`fail`.
+        Then ask it for an id that belongs to no task, and report the outcome by :meth:`refuse` or :meth:`fail`.
         """
         return (
             isinstance(error, LumaRequestError)
