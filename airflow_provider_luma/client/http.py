@@ -152,6 +152,7 @@ class RelaySession:
     ) -> None:
         self.base_url = parse_base_url(base_url)
         self._api_key = checked_key(api_key)
+        self.clean = Cleaner(self._api_key)
         for name, seconds in (
             ("connect_timeout", connect_timeout),
             ("read_timeout", read_timeout),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
@@ -20,13 +20,15 @@ import msgspec
 
 from airflow_provider_luma.client.errors import api_error
 from airflow_provider_luma.client.salvage import (
-    array_elements,
+    ArrayCutter,
     first_document,
     loose_json,
     object_members,
 )
 from airflow_provider_luma.client.wire import Media as Media
 from airflow_provider_luma.client.wire import (
+    MAX_LINK,
+    MAX_WORD,
     WireArtifact,
     WireRequest,
     WireTask,
@@ -240,19 +242,15 @@ class _WireAnswer(msgspec.Struct, frozen=True):
 
 _decode_tasks: Final = msgspec.json.Decoder(list[WireTask]).decode
 _decode_task: Final = msgspec.json.Decoder(WireTask).decode
-_decode_records: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_answer: Final = msgspec.json.Decoder(_WireAnswer).decode
 
 _SUCCESS_CODES: Final = {"", "success", "succeed", "succeeded", "ok", "0", "200", "201", "202", "null"}
 _UNREADABLE: Final = (msgspec.DecodeError, RecursionError, ValueError)
 
+_COMPLETED: Final = TaskState.COMPLETED  # An enum's member is looked up slowly.
 _MOST_RECORDS: Final = 20_000
-_MAX_OBJECTS_PER_RECORD: Final = 32
-_SMALL_BODY: Final = 1 << 18
 _MAX_LEVELS: Final = 3
 _MAX_EMBEDDED: Final = 1 << 20
-_MAX_WORD: Final = 80
-_MAX_LINK: Final = 8192
 # A javascript: or file: link must not reach those who open what they are given.
 _LINK: Final = re.compile(r"(https?)://[^\s/?#\\]", re.IGNORECASE)
 _ELSEWHERE: Final = ("result_url", "video_url", "assets", "output", "metadata", "url", "fail_reason")
@@ -303,14 +301,32 @@ class _Decoder(NamedTuple):
         raise self._unreadable(body)
 
     def _array(self, body: bytes) -> list[LumaTask]:
-        # The ordinary decoder makes all records before it can be stopped: 900 MiB from 15 KiB of gzip.
-        if len(body) > _SMALL_BODY and body.count(b"{") > _MAX_OBJECTS_PER_RECORD * self.most:
-            return self._records(array_elements(body), body)
-        cut: _CutText = self.clean if self.clean.is_needed(body) else _cut
-        try:
-            return [_task(wire, cut) for wire in _decode_tasks(body)]
-        except _UNREADABLE:
-            return self._records(_elements(body), body)
+        tasks: list[LumaTask] = []
+        nameless: list[bytes] = []
+        broken, cutter = False, ArrayCutter(body)
+        while not cutter.done and len(tasks) + len(nameless) < self.most:
+            chunk = cutter.chunk()
+            cut = self._cut_for(chunk)
+            try:
+                tasks += [_task(wire, cut) for wire in _decode_tasks(chunk)]
+                cutter.accept()
+            except _UNREADABLE:
+                broken, rest = True, self.most - len(tasks) - len(nameless)
+                self._take(islice(cutter.elements(), rest), tasks, nameless)
+        if not cutter.done:
+            log.warning("The relay's answer has more than the %d records that it may have.", self.most)
+        if broken and not tasks:
+            raise self._unreadable(body)
+        if nameless:
+            log.warning(
+                "The relay's answer has %d records that can't be read and have no id; the first begins with %r.",
+                len(nameless),
+                self._begin(nameless[0]),
+            )
+        return tasks
+
+    def _cut_for(self, document: bytes) -> _CutText:
+        return self.clean if self.clean.is_needed(document) else _cut
 
     def _object(self, body: bytes, levels: int) -> list[LumaTask]:
         try:
@@ -334,7 +350,8 @@ class _Decoder(NamedTuple):
         payload = answer.payload
         try:
             if answer.is_record:
-                return self._records([body], body), None
+                task = self._record(body)
+                return ([], self._unreadable(body)) if task is None else ([task], None)
             if payload == b"null" or is_task_id(_text_of(payload)):
                 return [], None
             return self.answer((_text_of(payload) or "").encode() or payload, levels), None
@@ -347,34 +364,18 @@ class _Decoder(NamedTuple):
         task_id = _text_of(payload)
         return [LumaTask(id=task_id, state=TaskState.PENDING)] if is_task_id(task_id) else []
 
-    def _records(self, elements: Iterable[bytes], body: bytes) -> list[LumaTask]:
-        """
-        Decode record by record; warn of what has no legible id.
-
-        :raises LumaResponseError: when nothing at all can be saved.
-        """
-        tasks: list[LumaTask] = []
-        nameless: list[bytes] = []
-        for element in islice(elements, self.most):
+    def _take(self, elements: Iterable[bytes], tasks: list[LumaTask], nameless: list[bytes]) -> None:
+        for element in elements:
             task = self._record(element)
             if task is not None:
                 tasks.append(task)
             else:
                 nameless.append(element[:200])
-        if not tasks:
-            raise self._unreadable(body)
-        if nameless:
-            log.warning(
-                "The relay's answer has %d records that can't be read and have no id; the first begins with %r.",
-                len(nameless),
-                self._begin(nameless[0]),
-            )
-        return tasks
 
     def _record(self, element: bytes) -> LumaTask | None:
         """Decode a record as it usually is, else field by field; ``None`` when it has no legible id."""
         try:
-            return _task(_decode_task(element), self.clean)
+            return _task(_decode_task(element), self._cut_for(element))
         except _UNREADABLE:
             record = loose_json(first_document(element))
         wire = read_task(record)
@@ -399,14 +400,6 @@ class _Decoder(NamedTuple):
 
     def _begin(self, body: bytes) -> str:
         return self.clean(body[:1000].decode("utf-8", "replace"), 200)
-
-
-def _elements(body: bytes) -> Iterator[bytes]:
-    """Cut an array into its records; only JSON that is broken itself has to be scanned for them."""
-    try:
-        return map(bytes, _decode_records(body))
-    except _UNREADABLE:
-        return array_elements(body)
 
 
 def _loose_answer(body: bytes) -> _WireAnswer:
@@ -442,40 +435,40 @@ def _task(wire: WireTask, cut: _CutText) -> LumaTask:
     if task_id is None:
         raise ValueError("the record has no legible id")
     artifact, request = inner.artifact or _NO_ARTIFACT, inner.request or _NO_REQUEST
+    state, word = _state(wire, inner)
     video = _media(inner.video, cut) or _media(artifact.video, cut)
     video_raw = _media(inner.video_raw, cut) or _media(artifact.video_raw, cut)
     if inner is not wire:
         video, video_raw = video or _media(wire.video, cut), video_raw or _media(wire.video_raw, cut)
-    state, word = _state(wire, inner)
-    if state is TaskState.COMPLETED or state is None:
-        if video is None and video_raw is None:
-            video = _video_elsewhere(inner, cut) or (None if inner is wire else _video_elsewhere(wire, cut))
-        if state is None:
-            found = video is not None or video_raw is not None
-            state = TaskState.COMPLETED if found else TaskState.FAILED
+    if state is _COMPLETED or state is None:
+        found = (video is not None and video.best_url) or (video_raw is not None and video_raw.best_url)
+        if not found and (elsewhere := _video_elsewhere(wire, inner, cut)) is not None:
+            video, found = elsewhere, True
+        state = state or (_COMPLETED if found else TaskState.FAILED)
     prompt = request.prompt or request.user_prompt or inner.prompt
     created_at = inner.created_at if inner.created_at is not None else (wire.created_at or wire.submit_time)
     return LumaTask(
         id=task_id,
         state=state,
         # Relays put the URL of a success into fail_reason.
-        failure_reason=None if state in _NO_REASON else _reason(wire, inner, cut),
+        failure_reason=None if state is _COMPLETED else _reason(state, wire, inner, cut),
         created_at=_moment(created_at),
         prompt=cut(prompt, MAX_PROMPT) if prompt else None,
-        aspect_ratio=cut(request.aspect_ratio, _MAX_WORD) if request.aspect_ratio else None,
+        aspect_ratio=cut(ratio, MAX_WORD) if (ratio := request.aspect_ratio) else None,
         video=video,
         video_raw=video_raw,
         thumbnail=_media(inner.thumbnail, cut)
         or _media(artifact.thumbnail, cut)
         or (_media(video.thumbnail, cut) if video is not None else None),
         last_frame=_media(inner.last_frame, cut) or _media(artifact.last_frame, cut),
-        state_text=cut(word, _MAX_WORD) if word and state is TaskState.UNKNOWN else None,
+        state_text=cut(word, MAX_WORD) if word and state is TaskState.UNKNOWN else None,
     )
 
 
 def _id_of(wire: WireTask) -> str | None:
-    if wire.task_id is None and wire.data is None:
-        return wire.id if is_task_id(wire.id) else None
+    usual = wire.id if wire.task_id is None and wire.data is None else wire.task_id
+    if is_task_id(usual):
+        return usual
     inner = wire.data or wire
     return next(filter(is_task_id, (wire.task_id, wire.id, inner.task_id, inner.id)), None)
 
@@ -487,14 +480,23 @@ def _media(media: Media | str | None, cut: _CutText) -> Media | None:
     if isinstance(media, str):
         media = Media(url=media)
     url, download_url, thumbnail = media.url, media.download_url, media.thumbnail
+    if (
+        cut is _cut
+        and url is not None
+        and "https://a" <= url < "https://{"
+        and (not download_url or "https://a" <= download_url < "https://{")
+        and thumbnail is None
+    ):
+        # As most are: there is nothing to change, and the comparisons cost a fifth of a look at each link.
+        return media
     kind = media.media_type
     checked = Media(
-        url=_link(url, cut) if url else None,
-        download_url=_link(download_url, cut) if download_url else None,
+        url=_link(url, cut) if url else url,
+        download_url=_link(download_url, cut) if download_url else download_url,
         width=media.width,
         height=media.height,
         duration=media.duration,
-        media_type=cut(kind, _MAX_WORD) if kind else None,
+        media_type=cut(kind, MAX_WORD) if kind else None,
         thumbnail=_link(thumbnail, cut) if thumbnail else None,
     )
     return checked if checked.best_url or checked.thumbnail else None
@@ -503,23 +505,24 @@ def _media(media: Media | str | None, cut: _CutText) -> Media | None:
 def _link(value: str, cut: _CutText) -> str | None:
     link = value.strip()
     scheme = _LINK.match(link)
-    if scheme is None or cut(link, _MAX_LINK) != link:
+    if scheme is None or cut(link, MAX_LINK) != link:
         if link:
-            log.warning("Dropped a media link that is not http(s): %r", cut(link, _MAX_WORD))
+            log.warning("Dropped a media link that is not http(s): %r", cut(link, MAX_WORD))
         return None
     name = scheme.group(1)
     return link if name.islower() else name.lower() + link[len(name) :]
 
 
-def _video_elsewhere(wire: WireTask, cut: _CutText) -> Media | None:
-    failed = _STATES.get((wire.state or wire.status or "").lower()) is TaskState.FAILED
-    for name in _ELSEWHERE:
-        value = getattr(wire, name)
-        if value is None or (name == "fail_reason" and (failed or not _is_one_word(value))):
-            continue
-        media = _media(read_media(value), cut)
-        if media is not None and media.best_url:
-            return media
+def _video_elsewhere(wire: WireTask, inner: WireTask, cut: _CutText) -> Media | None:
+    for level in (inner, wire):
+        failed = _STATES.get((level.state or level.status or "").lower()) is TaskState.FAILED
+        for name in _ELSEWHERE:
+            value = getattr(level, name)
+            if value is None or (name == "fail_reason" and (failed or not _is_one_word(value))):
+                continue
+            media = _media(read_media(value), cut)
+            if media is not None and media.best_url:
+                return media
     return None
 
 
@@ -534,7 +537,18 @@ def _state(wire: WireTask, inner: WireTask) -> tuple[TaskState | None, str | Non
     A finished state beats an unfinished one: relays give up a job in the row and leave ``processing`` in the
     task. Where one is completed and another one failed it is ``None``: the links decide.
     """
-    words = [word for word in (inner.state, inner.status, wire.status, wire.state) if word]
+    if inner is wire and wire.status is None and (state := _STATES.get((wire.state or "").lower())):
+        return state, None
+    first = inner.state or inner.status
+    state = _STATES.get(first.lower()) if first else None
+    if state is not None:
+        # Most often they all agree.
+        for word in (inner.status, wire.status, wire.state):
+            if word and word is not first and _STATES.get(word.lower()) is not state:
+                break
+        else:
+            return state, None
+    words = [word for word in (first, inner.status, wire.status, wire.state) if word]
     if not words:
         return TaskState.UNKNOWN, None
     states = [_STATES.get(word.lower(), TaskState.UNKNOWN) for word in words]
@@ -547,13 +561,15 @@ def _state(wire: WireTask, inner: WireTask) -> tuple[TaskState | None, str | Non
 
 
 def _warn_of_state(word: str) -> None:
-    word = clean_text(word, _MAX_WORD)
+    word = clean_text(word, MAX_WORD)
     if word not in _warned_states and len(_warned_states) < _MAX_WARNED_STATES:
         _warned_states.add(word)
         log.warning("Unknown task state %r from the relay: taken as not finished yet.", word)
 
 
-def _reason(wire: WireTask, inner: WireTask, cut: _CutText) -> str | None:
+def _reason(state: TaskState, wire: WireTask, inner: WireTask, cut: _CutText) -> str | None:
+    if state is not TaskState.FAILED and state is not TaskState.UNKNOWN:
+        return None
     for level in (inner, wire):
         for value in (level.failure_reason, level.fail_reason, level.error):
             if value is not None and (reason := read_reason(value)):
@@ -561,14 +577,11 @@ def _reason(wire: WireTask, inner: WireTask, cut: _CutText) -> str | None:
     return None
 
 
-_NO_REASON: Final = (TaskState.PENDING, TaskState.PROCESSING, TaskState.COMPLETED)
-
-
 def _moment(value: object) -> datetime | None:
     """Read an ISO text or an epoch in seconds or milliseconds; Go's zero time means nothing."""
     try:
         if isinstance(value, str):
-            if value.isdecimal() and 9 <= len(value) <= 13:
+            if 9 <= len(value) <= 13 and value.isdecimal():
                 return _moment(int(value))
             moment = datetime.fromisoformat(value)
             if moment.tzinfo is not UTC:

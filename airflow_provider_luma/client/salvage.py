@@ -33,6 +33,51 @@ ILLEGIBLE: Final = object()
 _is_whole: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
+class ArrayCutter:
+    """
+    Cut the array that a document begins with into chunks to decode at once, and the bad ones into elements.
+
+    So neither a flood of records nor a broken one costs more than its chunk. What stands behind the array is
+    ignored. An array that breaks off gives the whole elements before the break and then the broken one.
+
+    :param document: The document.
+    :param size: How many bytes a chunk has at least.
+    """
+
+    def __init__(self, document: bytes, *, size: int = 1 << 18) -> None:
+        self._document, self._size = document, size
+        self._at, self._end = 1, 0
+        self.done = False
+
+    def chunk(self) -> bytes:
+        """
+        Return the next elements as an array.
+
+        It ends where ``}, {`` stands, which may be inside a text or a list; if it is valid JSON it isn't.
+        """
+        seam = _SEAM.search(self._document, self._at + self._size)
+        self._end = len(self._document) if seam is None else seam.end()
+        if seam is None:
+            return b"[" + self._document[self._at :] if self._at > 1 else self._document
+        return b"[%b]" % self._document[self._at : seam.start() + 1]
+
+    def accept(self) -> None:
+        """Move on: the chunk was valid."""
+        self._at, self.done = self._end, self._end == len(self._document)
+
+    def elements(self) -> Iterator[bytes]:
+        """Move on by yielding the chunk's elements one by one."""
+        for start, end, closed in _elements(self._document, self._at):
+            self._at, self.done = end, closed
+            if end > start:
+                yield self._document[start:end]
+            if end >= self._end:
+                break
+        else:
+            self.done = True
+        self._at = _after(_GAP, self._document, self._at)
+
+
 def array_elements(document: bytes) -> Iterator[bytes]:
     """
     Yield the top-level elements of the array that *document* begins with.
@@ -40,7 +85,7 @@ def array_elements(document: bytes) -> Iterator[bytes]:
     What stands behind the array is ignored. An array that breaks off yields the whole elements before
     the break and then the broken one.
     """
-    for start, end in _elements(document):
+    for start, end, _ in _elements(document, 1):
         if end > start:
             yield document[start:end]
 
@@ -141,22 +186,25 @@ def _after(gap: re.Pattern[bytes], document: bytes, start: int) -> int:
 def _array_end(document: bytes, start: int) -> int:
     """Find where the array at *start* ends."""
     end = start + 1
-    for _, end in _elements(document, start):
+    for _, end, _ in _elements(document, start + 1):
         pass
     found = _CLOSING.match(document, end)
     return len(document) if found is None else found.end()
 
 
-def _elements(document: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
+def _elements(document: bytes, start: int) -> Iterator[tuple[int, int, bool]]:
     """
-    Yield where each element of the array at *start* begins and ends.
+    Yield where each element of an array begins and ends, and whether the array ends with it.
 
     An object that another one follows ends, as a rule, where ``}, {`` stands next. If what is before it is
     valid JSON then that is certain, and no token needs to be looked at.
+
+    :param document: The document.
+    :param start: Where the first element begins.
     """
     view = memoryview(document)
     seams = _SEAM.finditer(document, start)
-    seam, start = next(seams, None), start + 1
+    seam = next(seams, None)
     while (start := _after(_GAP, document, start)) < len(document):
         while seam is not None and seam.start() < start:
             seam = next(seams, None)
@@ -166,11 +214,11 @@ def _elements(document: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
             except (msgspec.DecodeError, RecursionError):
                 pass
             else:
-                yield start, seam.start() + 1
+                yield start, seam.start() + 1, False
                 start = seam.end()
                 continue
         end, closed = _part_end(document, start)
-        yield start, len(document[start:end].rstrip()) + start
+        yield start, start + len(document[start:end].rstrip()), closed
         if closed:
             return
         start = end

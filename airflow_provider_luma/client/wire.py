@@ -16,6 +16,12 @@ import msgspec
 
 from airflow_provider_luma.client.salvage import ILLEGIBLE, loose_json
 
+MAX_LINK: Final = 8192
+"""Characters of the longest link that is kept."""
+
+MAX_WORD: Final = 80
+"""Characters of a word, such as a state, that are kept."""
+
 _MAX_NUMBER: Final = 10**9
 _MAX_EMBEDDED: Final = 1 << 20
 _MAX_LISTED: Final = 20
@@ -26,6 +32,10 @@ Number = (
 """A size or a duration. One of hundreds of digits would break whatever prints it."""
 
 
+Link = Annotated[str, msgspec.Meta(max_length=MAX_LINK)]
+Word = Annotated[str, msgspec.Meta(max_length=MAX_WORD)]
+
+
 class Media(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """
     One file of a task. Width and height are pixels, duration is seconds.
@@ -33,13 +43,13 @@ class Media(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     On some relays a task's thumbnail is a URL inside its video; ``LumaTask.thumbnail`` looks there too.
     """
 
-    url: str | None = None
-    download_url: str | None = None
+    url: Link | None = None
+    download_url: Link | None = None
     width: Number | None = None
     height: Number | None = None
     duration: Number | None = None
-    media_type: str | None = None
-    thumbnail: str | None = None
+    media_type: Word | None = None
+    thumbnail: Link | None = None
 
     @property
     def best_url(self) -> str | None:
