@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from airflow_provider_luma.client.models import is_task_id
 from airflow_provider_luma.exceptions import LumaConfigError
@@ -28,13 +28,18 @@ _RUN_NAMES = frozenset(
 )
 _RIGHT = (
     "right are a list of ids, one id, or a template that renders to either; an id has up to 128 letters, "
-    "digits, '-' and '_'"
+    "digits, '-' and '_'; records with an id and lists of lists count as their ids"
 )
+_MAX_LEVELS = 3
+_MAX_SHOWN = 200
 
 
 def parse_task_ids(value: object, *, parameter: str = "luma_task_ids") -> list[str]:
     """
     Read task ids as users give them: a list, one id, or the text of a JSON or Python list.
+
+    What other tasks return is taken too: records such as those of files count as their ids, and the output
+    of a mapped task, a list of lists, is flattened.
 
     :param value: What the user gave, after templates were rendered.
     :param parameter: Name of the parameter, for the error.
@@ -48,14 +53,37 @@ def parse_task_ids(value: object, *, parameter: str = "luma_task_ids") -> list[s
                 f"{parameter} has rendered to {text!r}: the task that it comes from has returned nothing; "
                 f"{_RIGHT}."
             )
-        value = _parse_list(text, parameter) if text.startswith(("[", "(")) else [text]
-    if isinstance(value, bytes | Mapping) or not isinstance(value, Iterable):
-        raise LumaConfigError(f"{parameter} is {value!r}: {_RIGHT}.")
-    ids = list(value)
-    for task_id in ids:
-        if not is_task_id(task_id):
-            raise LumaConfigError(f"{parameter} holds {task_id!r}: {_RIGHT}.")
-    return list(dict.fromkeys(ids))
+        value = _parse_list(text, parameter) if text.startswith(("[", "(", "{")) else [text]
+    if _is_record(value):
+        value = [value]
+    return list(dict.fromkeys(_ids_in(value, parameter, levels=_MAX_LEVELS)))
+
+
+def _is_record(value: object) -> bool:
+    return (isinstance(value, Mapping) and "id" in value) or isinstance(getattr(value, "id", None), str)
+
+
+def _ids_in(value: object, parameter: str, *, levels: int) -> Iterator[str]:
+    """Yield the ids of a list, of its lists and of its records."""
+    if isinstance(value, bytes | Mapping | str) or not isinstance(value, Iterable):
+        raise LumaConfigError(f"{parameter} is {_short(value)}: {_RIGHT}.")
+    for item in value:
+        task_id = item.get("id") if isinstance(item, Mapping) else getattr(item, "id", item)
+        if is_task_id(task_id):
+            yield task_id
+        elif levels and isinstance(item, Iterable) and not isinstance(item, str | bytes | Mapping):
+            # The output of a mapped task is a list of what each of its instances returned.
+            yield from _ids_in(item, parameter, levels=levels - 1)
+        else:
+            raise LumaConfigError(f"{parameter} holds {_short(item)}: {_RIGHT}.")
+
+
+def _short(value: object) -> str:
+    try:
+        return repr(value)[:_MAX_SHOWN]
+    except (ValueError, RecursionError):
+        # A number of thousands of digits, or lists without end, have none.
+        return f"a {type(value).__name__}"
 
 
 def check_task_ids(value: object, *, parameter: str = "luma_task_ids") -> None:

@@ -24,13 +24,10 @@ def artifact_urls(task: LumaTask, artifact: str) -> tuple[str, ...]:
     :param task: The task.
     :param artifact: One of :data:`ARTIFACTS`.
     """
-    video, raw = task.video or Media(), task.video_raw or Media()
-    media = getattr(task, artifact) or Media()
     if artifact == "video":
-        urls = [video.download_url, raw.url, video.url, raw.download_url]
-    else:
-        urls = [media.download_url, media.url]
-    return tuple(dict.fromkeys(url for url in urls if url))
+        return task.video_urls
+    media = getattr(task, artifact) or Media()
+    return tuple(dict.fromkeys(url for url in (media.download_url, media.url) if url))
 
 
 class ArtifactRecord(msgspec.Struct, frozen=True):

@@ -82,7 +82,7 @@ def end_of_answer(
     """
     document = read_error(body)
     if 200 <= status < 300:
-        task = _booked_task(body)
+        task = _booked_task(body, clean)
         if task is not None:
             return Booked(task)
         if not document.own_shape:
@@ -123,10 +123,10 @@ def _names_no_task(status: int, body: bytes, clean: Cleaner) -> LumaResponseErro
     )
 
 
-def _booked_task(body: bytes) -> LumaTask | None:
+def _booked_task(body: bytes, clean: Cleaner) -> LumaTask | None:
     """Return the task that the body of a success names, whatever else stands in it."""
     try:
-        tasks = [task for task in decode_tasks(body) if _is_id(task.id)]
+        tasks = [task for task in decode_tasks(body, clean=clean) if _is_id(task.id)]
     except LumaApiError:
         tasks = []
     if tasks:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -45,9 +45,13 @@ log = logging.getLogger(__name__)
 DEFAULT_BATCH_SIZE: Final = 100
 # Nobody's task, in a form that every relay takes for an id.
 _PROBE_ID: Final = "00000000-0000-4000-8000-000000000000"
+# An answer may repeat records and hold some that nobody asked for, but not a flood of them.
+_RECORDS_PER_ID: Final = 4
+_RECORDS_BESIDE: Final = 1000
 # A batch, its halves and its quarters.
 _MANY_REFUSALS: Final = 7
 _KIB: Final = 1024
+_MIB: Final = 1024 * _KIB
 
 
 def answer_bound(ids: int) -> int:
@@ -55,11 +59,12 @@ def answer_bound(ids: int) -> int:
     Return how many bytes an answer about so many tasks may have.
 
     A task has 2 to 3 KiB. The longest prompt, which some relays escape and repeat in the envelope's row,
-    makes it some 60 KiB. Without a bound, a few KiB of gzip would unpack to gigabytes of decoded records.
+    makes it some 60 KiB, and a relay may repeat the image that a request carried as base64. Without a bound,
+    a few KiB of gzip would unpack to gigabytes.
 
     :param ids: How many tasks were asked for.
     """
-    return 256 * _KIB + 64 * _KIB * ids
+    return 16 * _MIB + 64 * _KIB * ids
 
 
 class LumaClient:
@@ -199,15 +204,17 @@ class LumaClient:
         :return: The tasks among *ids* that the relay knows. If it tells one twice, a finished state wins.
         :raises LumaError: when the call fails.
         """
-        found: dict[str, LumaTask] = {}
-        wanted = set(ids)
-        max_bytes = answer_bound(len(ids))
-        for task in decode_tasks(
-            self._session.read("POST", "/luma/tasks", {"ids": list(ids)}, max_bytes=max_bytes)
-        ):
-            if task.id in wanted and not (task.id in found and found[task.id].state.terminal):
-                found[task.id] = task
-        return found
+        answer = decode_tasks(
+            self._session.read("POST", "/luma/tasks", {"ids": list(ids)}, max_bytes=answer_bound(len(ids))),
+            clean=self._session.clean,
+            most=_RECORDS_BESIDE + _RECORDS_PER_ID * len(ids),
+        )
+        exactly = {task_id: task_id for task_id in ids}
+        # Some relays answer ids in another letter case; two that differ in nothing else are not confused.
+        letters = Counter(task_id.lower() for task_id in exactly)
+        roughly = {task_id.lower(): task_id for task_id in exactly if letters[task_id.lower()] == 1}
+        found = _first_finished((exactly.get(task.id), task) for task in answer)
+        return _first_finished((roughly.get(task.id.lower()), task) for task in answer) | found
 
     def get_task(self, task_id: str) -> LumaTask:
         """
@@ -219,7 +226,9 @@ class LumaClient:
         :raises LumaError: when the call fails.
         """
         tasks = decode_tasks(
-            self._session.read("GET", f"/luma/generations/{_check_id(task_id)}", max_bytes=answer_bound(1))
+            self._session.read("GET", f"/luma/generations/{_check_id(task_id)}", max_bytes=answer_bound(1)),
+            clean=self._session.clean,
+            most=_RECORDS_BESIDE,
         )
         if not tasks:
             raise LumaTaskNotFoundError(
@@ -302,6 +311,15 @@ class LumaClient:
             self._session.read("GET", "/v1/dashboard/billing/subscription"),
             self._session.read("GET", "/v1/dashboard/billing/usage"),
         )
+
+
+def _first_finished(answers: Iterable[tuple[str | None, LumaTask]]) -> dict[str, LumaTask]:
+    """Map the ids that were asked for to their tasks; of two, a finished one counts, else the last."""
+    found: dict[str, LumaTask] = {}
+    for task_id, task in answers:
+        if task_id is not None and not (task_id in found and found[task_id].state.terminal):
+            found[task_id] = task if task.id == task_id else msgspec.structs.replace(task, id=task_id)
+    return found
 
 
 def _check_id(task_id: str) -> str:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Cut damaged JSON into its parts, so that one broken record doesn't take the others with it.
+Read damaged JSON as far as it is legible, so that one broken record doesn't take the others with it.
 
 Only used after the ordinary decoder has refused an answer. The scan looks at strings and brackets
 alone and keeps no stack, so nesting of any depth, bad numbers and bad UTF-8 inside a part stay there.
@@ -8,12 +8,74 @@ alone and keeps no stack, so nesting of any depth, bad numbers and bad UTF-8 ins
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
+
+import msgspec
 
 # A string that breaks off is one token up to the end: it must not be tried again from each of its quotes.
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]|,', re.DOTALL)
+_SEAM: Final = re.compile(rb"\}\s*+,\s*+(?=\{)")
+_GAP: Final = re.compile(rb"[\s,]*+")
+_COLON: Final = re.compile(rb"\s*+:?\s*+")
+_CLOSING: Final = re.compile(rb"[\s,]*+[\]}]")
+
+_MAX_DIGITS: Final = 20
+_MAX_LEVELS: Final = 8
+_MAX_PARTS: Final = 1000
+
+ILLEGIBLE: Final = object()
+"""Stands for a value that can't be read."""
+
+_is_whole: Final = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+class ArrayCutter:
+    """
+    Cut the array that a document begins with into chunks to decode at once, and the bad ones into elements.
+
+    So neither a flood of records nor a broken one costs more than its chunk. What stands behind the array is
+    ignored. An array that breaks off gives the whole elements before the break and then the broken one.
+
+    :param document: The document.
+    :param size: How many bytes a chunk has at least.
+    """
+
+    def __init__(self, document: bytes, *, size: int = 1 << 18) -> None:
+        self._document, self._size = document, size
+        self._at, self._end = 1, 0
+        self.done = False
+
+    def chunk(self) -> bytes:
+        """
+        Return the next elements as an array.
+
+        It ends where ``}, {`` stands, which may be inside a text or a list; if it is valid JSON it isn't.
+        """
+        seam = _SEAM.search(self._document, self._at + self._size)
+        self._end = len(self._document) if seam is None else seam.end()
+        if seam is None:
+            return b"[" + self._document[self._at :] if self._at > 1 else self._document
+        return b"[%b]" % self._document[self._at : seam.start() + 1]
+
+    def accept(self) -> None:
+        """Move on: the chunk was valid."""
+        self._at, self.done = self._end, self._end == len(self._document)
+
+    def elements(self) -> Iterator[bytes]:
+        """Move on by yielding the chunk's elements one by one."""
+        for start, end, closed in _elements(self._document, self._at):
+            self._at, self.done = end, closed
+            if end > start:
+                yield self._document[start:end]
+            if end >= self._end:
+                break
+        else:
+            self.done = True
+        self._at = _after(_GAP, self._document, self._at)
 
 
 def array_elements(document: bytes) -> Iterator[bytes]:
@@ -23,36 +85,81 @@ def array_elements(document: bytes) -> Iterator[bytes]:
     What stands behind the array is ignored. An array that breaks off yields the whole elements before
     the break and then the broken one.
     """
-    return _parts(document)
+    for start, end, _ in _elements(document, 1):
+        if end > start:
+            yield document[start:end]
 
 
 def object_members(document: bytes) -> dict[bytes, bytes]:
     """
     Return the top-level members of the object that *document* begins with, values undecoded.
 
-    :raises ValueError: when a member has no name.
+    What has no name is left out.
     """
-    members = {}
-    for part in _parts(document):
-        name = _TOKEN.match(part)
-        if name is None or not part.startswith(b'"'):
-            raise ValueError("a member of the object has no name")
-        members[name.group()[1:-1]] = part[name.end() :].lstrip().removeprefix(b":").strip()
+    members: dict[bytes, bytes] = {}
+    start, closed = _after(_GAP, document, 1), False
+    while not closed and start < len(document):
+        name = _TOKEN.match(document, start)
+        if name is None or not name.group().startswith(b'"'):
+            end, closed = _part_end(document, start)
+        else:
+            value = _after(_COLON, document, name.end())
+            # An array may be the whole answer, and its elements are found faster than its tokens.
+            behind = _array_end(document, value) if document.startswith(b"[", value) else value
+            end, closed = _part_end(document, behind)
+            members[name.group()[1:-1]] = document[value:end].strip()
+        start = _after(_GAP, document, end)
     return members
 
 
 def first_document(text: bytes) -> bytes:
     """Return the array or object that *text* begins with, without what is glued behind it."""
-    for depth, token in _tokens(text):
+    for depth, token in _tokens(text, 0):
         if depth == 0:
             return text[: token.end()]
     return text
 
 
-def _tokens(document: bytes) -> Iterator[tuple[int, re.Match[bytes]]]:
+def loose_json(document: bytes, *, levels: int = _MAX_LEVELS) -> object:
+    """
+    Decode JSON and what comes close to it; what can't be read is :data:`ILLEGIBLE` and hurts nothing else.
+
+    ``NaN`` and ``Infinity`` are null. Halves of surrogate pairs and invalid UTF-8 stay in the texts as
+    surrogates. Numbers of hundreds of digits are illegible.
+
+    :param document: One value.
+    :param levels: How many levels deep to look for what is legible in broken JSON.
+    """
+    try:
+        value: object = _LOOSE.decode(document.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError):
+        pass
+    else:
+        return value
+    if levels and document.startswith(b"{"):
+        return {
+            name.decode("utf-8", "replace"): loose_json(value, levels=levels - 1)
+            for name, value in islice(object_members(document).items(), _MAX_PARTS)
+        }
+    if levels and document.startswith(b"["):
+        return [
+            loose_json(element, levels=levels - 1)
+            for element in islice(array_elements(document), _MAX_PARTS)
+        ]
+    return ILLEGIBLE
+
+
+def _integer(digits: str) -> object:
+    return int(digits) if len(digits) <= _MAX_DIGITS else ILLEGIBLE
+
+
+_LOOSE: Final = json.JSONDecoder(strict=False, parse_int=_integer, parse_constant=lambda _: None)
+
+
+def _tokens(document: bytes, start: int) -> Iterator[tuple[int, re.Match[bytes]]]:
     """Yield each token with the depth behind it."""
     depth = 0
-    for token in _TOKEN.finditer(document):
+    for token in _TOKEN.finditer(document, start):
         match token.group():
             case b"[" | b"{":
                 depth += 1
@@ -61,14 +168,57 @@ def _tokens(document: bytes) -> Iterator[tuple[int, re.Match[bytes]]]:
         yield depth, token
 
 
-def _parts(document: bytes) -> Iterator[bytes]:
-    start = 1
-    for depth, token in _tokens(document):
-        if depth == 0 or (depth == 1 and token.group() == b","):
-            if part := document[start : token.start()].strip():
-                yield part
-            start = token.end()
-        if depth == 0:
+def _part_end(document: bytes, start: int) -> tuple[int, bool]:
+    """Find where the part at *start* ends, and whether what it is a part of is closed there."""
+    for depth, token in _tokens(document, start):
+        if depth < 0:
+            return token.start(), True
+        if depth == 0 and token.group() == b",":
+            return token.start(), False
+    return len(document), True
+
+
+def _after(gap: re.Pattern[bytes], document: bytes, start: int) -> int:
+    found = gap.match(document, start)
+    return start if found is None else found.end()
+
+
+def _array_end(document: bytes, start: int) -> int:
+    """Find where the array at *start* ends."""
+    end = start + 1
+    for _, end, _ in _elements(document, start + 1):
+        pass
+    found = _CLOSING.match(document, end)
+    return len(document) if found is None else found.end()
+
+
+def _elements(document: bytes, start: int) -> Iterator[tuple[int, int, bool]]:
+    """
+    Yield where each element of an array begins and ends, and whether the array ends with it.
+
+    An object that another one follows ends, as a rule, where ``}, {`` stands next. If what is before it is
+    valid JSON then that is certain, and no token needs to be looked at.
+
+    :param document: The document.
+    :param start: Where the first element begins.
+    """
+    view = memoryview(document)
+    seams = _SEAM.finditer(document, start)
+    seam = next(seams, None)
+    while (start := _after(_GAP, document, start)) < len(document):
+        while seam is not None and seam.start() < start:
+            seam = next(seams, None)
+        if seam is not None and document[start] == ord("{"):
+            try:
+                _is_whole(view[start : seam.start() + 1])
+            except (msgspec.DecodeError, RecursionError):
+                pass
+            else:
+                yield start, seam.start() + 1, False
+                start = seam.end()
+                continue
+        end, closed = _part_end(document, start)
+        yield start, start + len(document[start:end].rstrip()), closed
+        if closed:
             return
-    if part := document[start:].strip():
-        yield part
+        start = end

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The records that relays answer, read strictly where they are as usual and field by field where they are not.
+
+A record needs an id, a state and links. Each other field may have any type: what is legible of it is taken,
+and the rest is dropped, so that a decorative field never costs a paid video.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+
+from airflow_provider_luma.client.salvage import ILLEGIBLE, loose_json
+
+MAX_LINK: Final = 8192
+"""Characters of the longest link that is kept."""
+
+MAX_WORD: Final = 80
+"""Characters of a word, such as a state, that are kept."""
+
+_MAX_NUMBER: Final = 10**9
+_MAX_EMBEDDED: Final = 1 << 20
+_MAX_LISTED: Final = 20
+
+Number = (
+    Annotated[int, msgspec.Meta(ge=0, le=_MAX_NUMBER)] | Annotated[float, msgspec.Meta(ge=0, le=_MAX_NUMBER)]
+)
+"""A size or a duration. One of hundreds of digits would break whatever prints it."""
+
+
+Link = Annotated[str, msgspec.Meta(max_length=MAX_LINK)]
+Word = Annotated[str, msgspec.Meta(max_length=MAX_WORD)]
+
+
+class Media(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """
+    One file of a task. Width and height are pixels, duration is seconds.
+
+    On some relays a task's thumbnail is a URL inside its video; ``LumaTask.thumbnail`` looks there too.
+    """
+
+    url: Link | None = None
+    download_url: Link | None = None
+    width: Number | None = None
+    height: Number | None = None
+    duration: Number | None = None
+    media_type: Word | None = None
+    thumbnail: Link | None = None
+
+    @property
+    def best_url(self) -> str | None:
+        """The clean file where the relay offers one, else the plain one."""
+        return self.download_url or self.url or None
+
+
+class WireRequest(msgspec.Struct, frozen=True, gc=False):
+    """What was asked for, as the relay repeats it."""
+
+    prompt: str | None = None
+    user_prompt: str | None = None
+    aspect_ratio: str | None = None
+
+
+class WireArtifact(msgspec.Struct, frozen=True, gc=False):
+    """The files once more, in a member of their own."""
+
+    video: Media | str | None = None
+    video_raw: Media | str | None = None
+    thumbnail: Media | str | None = None
+    last_frame: Media | str | None = None
+
+
+class WireTask(msgspec.Struct, frozen=True, gc=False):
+    """
+    A bare task, or (with ``task_id``) a row of the envelope around one.
+
+    What is ``Any`` is looked at only where it is needed, by a reader that takes any type.
+    """
+
+    id: str | int | None = None
+    state: str | None = None
+    created_at: Any = None
+    failure_reason: Any = None
+    fail_reason: Any = None
+    error: Any = None
+    request: WireRequest | None = None
+    prompt: str | None = None
+    artifact: WireArtifact | None = None
+    video: Media | str | None = None
+    video_raw: Media | str | None = None
+    thumbnail: Media | str | None = None
+    last_frame: Media | str | None = None
+    task_id: str | None = None
+    status: str | None = None
+    submit_time: Any = None
+    data: WireTask | None = None
+    result_url: Any = None
+    video_url: Any = None
+    url: Any = None
+    assets: Any = None
+    output: Any = None
+    metadata: Any = None
+
+
+Reader = Callable[[object], Any]
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+_NUMBER: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *(?:px|s|sec|secs|seconds?)?", re.ASCII | re.I)
+
+
+def read_number(value: object) -> int | float | None:
+    """Read a size or a duration: a number or its text, such as ``"1360"`` or ``"5s"``."""
+    if isinstance(value, str):
+        found = _NUMBER.fullmatch(value[:40].strip())
+        digits = found.group(1) if found else ""
+        value = (float(digits) if "." in digits else int(digits)) if digits else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if 0 <= value <= _MAX_NUMBER else None
+
+
+def read_text(value: object) -> str | None:
+    """Read a text."""
+    return value if isinstance(value, str) else None
+
+
+def read_word(value: object) -> str | None:
+    """Read a text that decides something, so that one with broken characters doesn't count."""
+    if not isinstance(value, str):
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return None
+    return value
+
+
+def read_id(value: object) -> str | int | None:
+    """Read an id or a row number."""
+    return value if isinstance(value, str | int) and not isinstance(value, bool) else None
+
+
+def read_object(value: object) -> Mapping[str, object] | None:
+    """Read an object, or the JSON text of one."""
+    if isinstance(value, str) and len(value) <= _MAX_EMBEDDED and value.lstrip().startswith("{"):
+        value = loose_json(value.strip().encode("utf-8", "surrogatepass"))
+    return value if isinstance(value, dict) else None
+
+
+def read_media(value: object, *, levels: int = 3) -> Media | None:
+    """
+    Read a file in any of the shapes that relays give it.
+
+    It is an object with links, a link alone, an object around either, or a list in which the first video counts.
+
+    :param value: Anything.
+    :param levels: How deep to look.
+    """
+    if isinstance(value, str) and not value.lstrip().startswith("{"):
+        return Media(url=value) if value else None
+    if isinstance(value, list):
+        films = (read_media(entry, levels=levels - 1) for entry in value[:_MAX_LISTED] if _is_film(entry))
+        return next((film for film in films if film is not None), None) if levels else None
+    members = read_object(value)
+    if members is None:
+        return None
+    media = _read(Media, _MEDIA, members)
+    if media.best_url or not levels:
+        return media
+    inner = (read_media(members.get(name), levels=levels - 1) for name in ("video", "video_url", "videos"))
+    return next((film for film in inner if film is not None and film.best_url), media)
+
+
+def _is_film(entry: object) -> bool:
+    kind = entry.get("type") or entry.get("media_type") if isinstance(entry, dict) else None
+    return not isinstance(kind, str) or "video" in kind.lower()
+
+
+def read_link(value: object) -> str | None:
+    """Read a link, or the one in an object."""
+    return read_text(value.get("url") if isinstance(value, dict) else value)
+
+
+def read_reason(value: object, *, levels: int = 3) -> str | None:
+    """
+    Read why a task failed: a text, an object that has one, or the first one in a list.
+
+    :param value: Anything.
+    :param levels: How deep to look.
+    """
+    if isinstance(value, str):
+        return value.strip() or None
+    if not levels:
+        return None
+    inner: list[object] = []
+    if isinstance(value, dict):
+        inner = [value.get(name) for name in _REASONS]
+    elif isinstance(value, list):
+        inner = value[:_MAX_LISTED]
+    reasons = (read_reason(entry, levels=levels - 1) for entry in inner)
+    return next((reason for reason in reasons if reason), None)
+
+
+def read_task(value: object) -> WireTask | None:
+    """
+    Read a record in which something is not as usual.
+
+    :param value: What :func:`~airflow_provider_luma.client.salvage.loose_json` made of it.
+    :return: ``None`` when it is no object.
+    """
+    members = read_object(value)
+    return None if members is None else _read(WireTask, _ROW, members)
+
+
+def _read_inner(value: object) -> WireTask | None:
+    if isinstance(value, str) and len(value) <= _MAX_EMBEDDED and value.lstrip().startswith("["):
+        value = loose_json(value.strip().encode("utf-8", "surrogatepass"))
+    if isinstance(value, list):
+        value = next(filter(None, map(read_object, value[:_MAX_LISTED])), None)
+    members = read_object(value)
+    return None if members is None else _read(WireTask, _TASK, members)
+
+
+def odd_state(value: object) -> object:
+    """
+    Return what stands in a record where its state should, if it is neither a word nor absent; else ``None``.
+
+    :param value: A record, see :func:`read_task`.
+    """
+    levels = [members for members in (read_object(value),) if members is not None]
+    levels += [inner for members in levels if (inner := read_object(members.get("data"))) is not None]
+    said = [members.get(name) for members in levels for name in ("state", "status")]
+    return next((word for word in said if word is not None and read_word(word) is None), None)
+
+
+def _read(kind: type[_Struct], readers: Mapping[str, Reader], members: Mapping[str, object]) -> _Struct:
+    return kind(**{name: read(members[name]) for name, read in readers.items() if name in members})
+
+
+def _part(kind: type[_Struct], readers: Mapping[str, Reader]) -> Reader:
+    def read(value: object) -> _Struct | None:
+        members = read_object(value)
+        return None if members is None else _read(kind, readers, members)
+
+    return read
+
+
+def _anything(value: object) -> object:
+    return None if value is ILLEGIBLE else value
+
+
+_REASONS: Final = ("message", "reason", "detail", "msg", "description", "error", "code")
+_MEDIA: Final[dict[str, Reader]] = {
+    "url": read_link,
+    "download_url": read_link,
+    "width": read_number,
+    "height": read_number,
+    "duration": read_number,
+    "media_type": read_text,
+    "thumbnail": read_link,
+}
+_REQUEST: Final[dict[str, Reader]] = dict.fromkeys(WireRequest.__struct_fields__, read_text)
+_ARTIFACT: Final[dict[str, Reader]] = dict.fromkeys(WireArtifact.__struct_fields__, read_media)
+_TASK: Final[dict[str, Reader]] = {
+    **dict.fromkeys(WireTask.__struct_fields__, _anything),
+    "id": read_id,
+    "task_id": read_text,
+    "state": read_word,
+    "status": read_word,
+    "request": _part(WireRequest, _REQUEST),
+    "prompt": read_text,
+    "artifact": _part(WireArtifact, _ARTIFACT),
+    **_ARTIFACT,
+    "data": lambda _: None,
+}
+_ROW: Final[dict[str, Reader]] = {**_TASK, "data": _read_inner}
