@@ -1,23 +1,34 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Pins everything that development and CI install: once for the newest Airflow, once for the oldest.
+# Pins everything that development and CI install: one file for each Airflow that .ci/run tests.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+project=$(mktemp -d)
+trap 'rm -rf "$project"' EXIT
+
+# Pins for Airflow $1, which runs on Pythons before $2. A pre-release can be pinned too: uv takes one where a
+# requirement names it, as Airflow's packages do among themselves, and takes releases of everything else.
 compile() {
-    local airflow=$1 pins
-    shift
+    local airflow=$1 where="python_full_version < '$2' and sys_platform != 'win32'" pins
+    shift 2
     echo "Pinning for Airflow $airflow"
-    pins=$(echo "apache-airflow==$airflow" | uv pip compile --quiet --universal --python-version 3.11 \
+    # uv reads where the pins must hold from a project's own file alone, and that differs from Airflow to Airflow.
+    { cat pyproject.toml; printf '\n[tool.uv]\nenvironments = ["%s"]\n' "$where"; } >"$project/pyproject.toml"
+    pins=$(cd "$project" && echo "apache-airflow==$airflow" | uv pip compile --quiet --universal \
+        --python-version 3.11 --prerelease if-necessary-or-explicit \
         --no-annotate --custom-compile-command "make constraints" "$@" pyproject.toml -)
-    # Every line would repeat the environments that pyproject.toml limits uv to.
-    sed "s/ ; python_full_version < '3.14' and sys_platform != 'win32'\$//" <<<"$pins" \
-        >"constraints/airflow-$airflow.txt"
+    # Otherwise every line would repeat the condition.
+    sed "s/ ; $where\$//" <<<"$pins" >"constraints/airflow-$airflow.txt"
 }
 
 mkdir -p constraints
-compile 3.3.2 --group dev
-# 3.1.0 breaks on dependencies that came long after it (structlog 25.5), so it gets those of its days. The
-# package's own dependencies are at their declared minimum: that makes the minimum a tested one.
-compile 3.1.0 --group test --resolution lowest-direct \
+compile 3.4.0b2 3.15 --group test
+compile 3.3.2 3.15 --group dev
+compile 3.2.2 3.15 --group test
+# Airflow 3.1 breaks on dependencies that came long after it (structlog 25.5), so it gets those of its days. For
+# 3.1.0 the package's own dependencies are at their declared minimum: that makes the minimum a tested one.
+compile 3.1.8 3.14 --group test \
+    --exclude-newer 2026-04-01 --exclude-newer-package apache-airflow-providers-common-compat=2026-11-01
+compile 3.1.0 3.14 --group test --resolution lowest-direct \
     --exclude-newer 2025-10-01 --exclude-newer-package apache-airflow-providers-common-compat=2026-11-01

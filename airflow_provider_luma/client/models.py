@@ -406,7 +406,9 @@ def _loose_answer(body: bytes) -> _WireAnswer:
     members = object_members(body)
     undecoded = ("id", "task_id", "state", "data", "items", "generations", "tasks")
     raw: dict[str, Any] = {name: msgspec.Raw(members.get(name.encode(), b"")) for name in undecoded}
-    decoded = {name: loose_json(members.get(name.encode(), b"null")) for name in ("code", "success", "error")}
+    decoded: dict[str, Any] = {
+        name: loose_json(members.get(name.encode(), b"null")) for name in ("code", "success", "error")
+    }
     return _WireAnswer(**raw, **decoded)
 
 

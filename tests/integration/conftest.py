@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_luma.sandbox import LumaSandbox
+from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
@@ -33,9 +34,14 @@ def mode(request: pytest.FixtureRequest) -> dict[str, Any]:
     return MODES[request.param]
 
 
-@pytest.fixture(params=["bare", "envelope"])
+@pytest.fixture
 def dialect(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+    """
+    The relay's dialect, which nothing above the client can tell from the other.
+
+    The client's tests run in both, and so does one test of each way to use it.
+    """
+    return getattr(request, "param", "envelope")
 
 
 @pytest.fixture
@@ -110,13 +116,9 @@ def run_dag(metadata_database: None) -> Callable[[DAG], RunResult]:
     """Run a Dag that exists in the test alone, with its triggers, to its end."""
 
     def run(dag: DAG, **run_arguments: Any) -> RunResult:
-        from airflow.dag_processing.bundles.manager import DagBundlesManager
-        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+        from tests.support import dag_bags
 
-        DagBundlesManager().sync_bundles_to_db()
-        bag = DagBag(dag_folder="/dev/null", collect_dags=False, bundle_name="dags-folder")
-        bag.bag_dag(dag)
-        sync_bag_to_db(bag, "dags-folder", None)
+        dag_bags.store(dag)
         return RunResult(dag.test(**run_arguments))
 
     return run
@@ -136,7 +138,7 @@ def wait(run_dag: Callable[..., Any], connected: LumaSandbox, mode: dict[str, An
                 luma_task_ids=ids,
                 **{
                     "poke_interval": 0.2,
-                    "timeout": 30,
+                    "timeout": PATIENCE,
                     "retry_delay": timedelta(0),
                     **mode,
                     **arguments,

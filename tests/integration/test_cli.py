@@ -22,6 +22,7 @@ import pytest
 from airflow_provider_luma import __main__
 from airflow_provider_luma.cli.definition import Exit
 from airflow_provider_luma.sandbox import LumaSandbox, faults
+from tests.support.patience import PATIENCE
 
 API_KEY = "sk-a-key-of-this-test"
 PROMPT = "a paper boat at dawn"
@@ -78,6 +79,7 @@ def _interrupt_when(happened: Callable[[], object]) -> None:
 
 
 class TestCheck:
+    @pytest.mark.parametrize("dialect", ["bare", "envelope"], indirect=True)
     def test_it_tells_address_latency_and_balance_and_buys_nothing(
         self, luma: Luma, sandbox: LumaSandbox
     ) -> None:
@@ -111,6 +113,7 @@ class TestCheck:
         assert "not told by this relay" in result.out
         assert luma("check", "--json").json["balance"] is None
 
+    @pytest.mark.parametrize("dialect", ["bare", "envelope"], indirect=True)
     def test_a_key_without_limit(self, luma: Luma, monkeypatch: pytest.MonkeyPatch, dialect: str) -> None:
         with LumaSandbox(dialect=dialect, api_key=API_KEY) as unlimited:
             monkeypatch.setenv("LUMA_BASE_URL", unlimited.base_url)
@@ -235,7 +238,7 @@ class TestStatus:
                 if b"0/1 completed" in painted:
                     sandbox.advance(3600)
 
-        assert process.wait(timeout=300) == Exit.OK
+        assert process.wait(timeout=PATIENCE) == Exit.OK
         assert b"\x1b[2K" in painted
         assert b"1/1 completed" in painted[painted.rindex(b"\x1b[?25h") :]
 
@@ -343,7 +346,7 @@ class TestWait:
         assert process.stderr is not None
         first_line = process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=PATIENCE)
 
         assert "0/1 completed" in first_line
         assert process.returncode == Exit.INTERRUPTED
@@ -613,7 +616,7 @@ class TestSandbox:
             )
         finally:
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=300)
+            process.communicate(timeout=PATIENCE)
 
         assert json.loads(ready["airflow_connection"])["host"] == ready["base_url"]
         assert json.loads(checked.stdout)["base_url"] == ready["base_url"]

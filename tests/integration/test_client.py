@@ -34,6 +34,11 @@ API_KEY = "sk-a-key-of-this-test"
 PROMPT = "a cat that dances"
 
 
+@pytest.fixture(params=["bare", "envelope"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
 def sandbox(dialect: str) -> Iterator[LumaSandbox]:
     with LumaSandbox(dialect=dialect, api_key=API_KEY, pending_seconds=0, processing_seconds=0) as sandbox:

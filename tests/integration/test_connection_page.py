@@ -37,6 +37,7 @@ def page(metadata_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[T
 
 
 class TestThePage:
+    @pytest.mark.every_airflow
     def test_its_form_has_our_fields_and_its_button_says_what_is_wrong(self, page: TestClient) -> None:
         forms = {form["connection_type"]: form for form in page.get("/ui/connections/hook_meta").json()}
         with LumaSandbox(api_key=API_KEY) as sandbox:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -21,7 +23,7 @@ def test_the_demo_shows_ids_states_and_whole_links_and_leaves_nothing(tmp_path: 
         env=os.environ | {"TMPDIR": str(tmp_path), "COLUMNS": "40"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         start_new_session=True,
     )
 

@@ -18,6 +18,7 @@ import pytest
 
 from airflow_provider_luma.sandbox import LumaSandbox, faults
 from airflow_provider_luma.sandbox.media_host import media_file
+from tests.support.patience import PATIENCE
 
 SIZE = 3_000_000
 
@@ -88,8 +89,7 @@ def temporary(folder: Path) -> list[Path]:
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    # Importing Airflow takes minutes on a busy machine.
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert process.poll() is None, "the process ended by itself"
         assert time.monotonic() < deadline
@@ -107,6 +107,7 @@ def assert_all_whole(folder: Path, ids: list[str]) -> None:
         assert (folder / f"{task_id}_video.mp4").read_bytes() == true_bytes(task_id)
 
 
+@pytest.mark.every_airflow
 def test_a_retry_after_a_kill_ends_with_whole_files_and_no_leftovers(
     sandbox: LumaSandbox, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from airflow_provider_luma.exceptions import LumaConfigError
 from airflow_provider_luma.sandbox import LumaSandbox
 from airflow_provider_luma.sensors.luma import LumaTaskSensor
 from airflow_provider_luma.triggers.luma import LumaTaskTrigger
+from tests.support.patience import PATIENCE
 
 FLAGS = {"deferrable": True, "start_from_trigger": True, "end_from_trigger": True}
 
@@ -30,7 +31,7 @@ def dialect() -> str:
 
 def dag_of(**arguments: Any) -> DAG:
     with DAG("from_trigger", schedule=None, params={"ids": ["p1", "p2"], "conn": "luma_default"}) as dag:
-        LumaTaskSensor(task_id="wait", **{"poke_interval": 0.2, "timeout": 30, **FLAGS, **arguments})
+        LumaTaskSensor(task_id="wait", **{"poke_interval": 0.2, "timeout": PATIENCE, **FLAGS, **arguments})
     return dag
 
 
@@ -89,6 +90,7 @@ def event_of(trigger: LumaTaskTrigger) -> TriggerEvent:
 
 class TestStoredDag:
     @pytest.mark.parametrize("ids", [["a", "b"], "{{ params.ids }}"])
+    @pytest.mark.every_airflow
     def test_it_is_the_same_from_parse_to_parse(self, ids: Any) -> None:
         stored = [DagSerialization.to_dict(dag_of(luma_task_ids=ids)) for _ in range(2)]
 
@@ -187,6 +189,7 @@ class TestMapping:
 class TestEvents:
     """From the stored Dag to the event, against a relay."""
 
+    @pytest.mark.every_airflow
     def test_success_carries_the_ids(self, connected: LumaSandbox) -> None:
         good, bad = connected.add_task(completes_after=0), connected.add_task(fails_with="no")
         dag = dag_of(luma_task_ids="{{ dag_run.conf['ids'] }}", max_failed=1)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 
 from airflow_provider_luma.operators.submit import LumaSubmitOperator
 from airflow_provider_luma.sandbox import LumaSandbox
 from airflow_provider_luma.sensors.luma import LumaTaskSensor
+from tests.support import dag_bags
 
 FILES = sorted((Path(__file__).parents[2] / "example_dags").glob("*.py"))
 
@@ -26,7 +26,7 @@ DOCUMENTED_ID = "4665a07c-7641-4809-a133-10786201bb56"
 
 
 def load(file: Path) -> DAG:
-    bag = DagBag(str(file), bundle_name="dags-folder")
+    bag = dag_bags.load(file)
     assert (bag.import_errors, bag.captured_warnings) == ({}, {})
     (dag,) = bag.dags.values()
     return dag
@@ -55,6 +55,7 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 class TestEachExample:
+    @pytest.mark.every_airflow
     def test_it_is_parsed_without_network_connection_or_warning(
         self, file: Path, monkeypatch: pytest.MonkeyPatch, metadata_database: None
     ) -> None:
@@ -76,6 +77,7 @@ class TestEachExample:
 @pytest.mark.parametrize(
     "file", [file for file in FILES if file.stem != ELSEWHERE], ids=lambda file: file.stem
 )
+@pytest.mark.every_airflow
 def test_it_runs_to_success(file: Path, run_dag: Callable[..., Any], relay: LumaSandbox) -> None:
     run = run_dag(hurry(load(file)))
 

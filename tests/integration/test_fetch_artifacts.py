@@ -64,6 +64,7 @@ class TestRecords:
         assert run.xcom("fetch", "video_urls") == [VIDEO]
         assert connected.calls[0].body == {"ids": [SEED["id"]]}
 
+    @pytest.mark.parametrize("dialect", ["bare", "envelope"], indirect=True)
     def test_both_dialects_give_the_same_record(
         self, fetch: Callable[..., Any], connected: LumaSandbox
     ) -> None:
@@ -72,6 +73,7 @@ class TestRecords:
 
         assert fetch([SEED["id"]]).xcom("fetch") == [RECORD]
 
+    @pytest.mark.every_airflow
     def test_records_stand_in_the_order_of_the_ids_and_once_each(
         self, fetch: Callable[..., Any], connected: LumaSandbox
     ) -> None:
@@ -363,6 +365,7 @@ class TestManifest:
         assert path.read_text() == ""
         assert run.xcom("fetch")["count"] == 0
 
+    @pytest.mark.every_airflow
     def test_the_next_task_reads_the_manifest(
         self, run_dag: Callable[..., Any], connected: LumaSandbox, tmp_path: Path
     ) -> None:

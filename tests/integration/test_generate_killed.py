@@ -19,6 +19,7 @@ from airflow_provider_luma.operators.generate import LumaGenerateVideosOperator
 from airflow_provider_luma.sandbox import LumaSandbox, faults
 from airflow_provider_luma.triggers.luma import LumaTaskTrigger
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def own_signals() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("most", [1, 2])
+@pytest.mark.every_airflow
 def test_a_terminated_task_books_what_is_under_way_and_a_retry_goes_on(
     run_dag: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str], most: int
 ) -> None:
@@ -73,10 +75,10 @@ def test_a_task_that_a_user_ends_while_it_is_deferred_tells_what_goes_on(
 
     async def main() -> None:
         trigger = LumaTaskTrigger(
-            luma_task_ids=[done, *going_on], poll_interval=0.1, deadline=time.time() + 60
+            luma_task_ids=[done, *going_on], poll_interval=0.1, deadline=time.time() + PATIENCE
         )
         running = asyncio.create_task(anext(aiter(trigger.run())))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             # The poll runs in another thread, which sets no event.
             while "1/3 completed" not in (trigger._watch.said if trigger._watch else ""):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)

@@ -22,6 +22,7 @@ import msgspec
 import pytest
 
 from airflow_provider_luma.sandbox import LumaSandbox, faults
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 API_KEY = "sk-7f3a91c5e0d24b68-never-to-be-seen"
@@ -125,7 +126,7 @@ def home(sandbox: LumaSandbox, tmp_path: Path) -> Path:
             cwd=home,
             stdout=file,
             stderr=subprocess.STDOUT,
-            timeout=300,
+            timeout=PATIENCE,
         )
     assert finished.returncode == 0, log.read_text()[-5000:]
     return home

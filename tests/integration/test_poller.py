@@ -21,6 +21,7 @@ from airflow_provider_luma.triggers import luma as trigger_module
 from airflow_provider_luma.triggers.luma import LumaTaskTrigger
 from airflow_provider_luma.waiting import poller as poller_module
 from airflow_provider_luma.waiting.poller import MAX_CALLS
+from tests.support.patience import PATIENCE
 
 INTERVAL = 0.3
 Connect = Callable[..., None]
@@ -74,7 +75,7 @@ def connections_to(port: int) -> list[Any]:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 

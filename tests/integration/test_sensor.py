@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sensor in all its modes, against both dialects, in real Dag runs: the same end and the same words."""
+"""The sensor in all its modes, in real Dag runs: the same end and the same words."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 from airflow_provider_luma.sandbox import LumaSandbox, faults
 
 
+@pytest.mark.parametrize("dialect", ["bare", "envelope"], indirect=True)
+@pytest.mark.every_airflow
 def test_completed_ids_come_back_in_input_order(wait: Callable[..., Any], connected: LumaSandbox) -> None:
     ids = [connected.add_task(completes_after=seconds) for seconds in (0.5, 0, 0.3)]
 
@@ -21,6 +23,8 @@ def test_completed_ids_come_back_in_input_order(wait: Callable[..., Any], connec
     assert run.xcom("wait", "failed") == {}
 
 
+@pytest.mark.parametrize("dialect", ["bare", "envelope"], indirect=True)
+@pytest.mark.every_airflow
 def test_a_failed_task_fails_the_sensor_with_the_relays_reason(
     wait: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str]
 ) -> None:
@@ -59,6 +63,7 @@ def test_an_id_that_the_relay_does_not_know_fails_after_the_grace(
     assert connected.count("batch") == 3
 
 
+@pytest.mark.every_airflow
 def test_an_id_that_shows_up_within_the_grace_is_waited_for(
     wait: Callable[..., Any], connected: LumaSandbox
 ) -> None:
@@ -88,6 +93,7 @@ def test_a_video_link_that_comes_a_poll_later_is_waited_for(
     assert wait([late]).xcom("wait") == [late]
 
 
+@pytest.mark.every_airflow
 def test_a_timeout_fails_without_retries_and_names_the_ids_with_their_last_states(
     wait: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str]
 ) -> None:
@@ -132,6 +138,7 @@ def test_soft_fail_skips_in_place_of_failing(
     ],
     ids=lambda fault: fault.name,
 )
+@pytest.mark.every_airflow
 def test_passing_trouble_is_waited_out(
     wait: Callable[..., Any], connected: LumaSandbox, fault: faults.Fault
 ) -> None:

@@ -14,6 +14,7 @@ from airflow.sdk import DAG, Param, task
 
 from airflow_provider_luma.sandbox import LumaSandbox, TaskScript, faults
 from airflow_provider_luma.sensors.luma import LumaTaskSensor
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture
@@ -103,7 +104,9 @@ class TestUpstreamTasks:
             def submit() -> list[str]:
                 return ids
 
-            LumaTaskSensor(task_id="wait", luma_task_ids=submit(), poke_interval=0.2, timeout=30, **mode)
+            LumaTaskSensor(
+                task_id="wait", luma_task_ids=submit(), poke_interval=0.2, timeout=PATIENCE, **mode
+            )
 
         assert run_dag(dag).xcom("wait") == ids
 
@@ -120,19 +123,20 @@ class TestUpstreamTasks:
                 task_id="wait",
                 luma_task_ids=submit.expand(number=[0, 1]),
                 poke_interval=0.2,
-                timeout=30,
+                timeout=PATIENCE,
                 **mode,
             )
 
         assert run_dag(dag).xcom("wait") == ids
 
+    @pytest.mark.every_airflow
     def test_mapping_waits_for_each_group_by_itself(
         self, run_dag: Callable[..., Any], mode: dict[str, Any], connected: LumaSandbox, ids: list[str]
     ) -> None:
         bad = connected.add_task(fails_with="no")
         groups = [ids, [connected.add_task(completes_after=0), bad], []]
         with DAG("mapped", schedule=None) as dag:
-            LumaTaskSensor.partial(task_id="wait", poke_interval=0.2, timeout=30, **mode).expand(
+            LumaTaskSensor.partial(task_id="wait", poke_interval=0.2, timeout=PATIENCE, **mode).expand(
                 luma_task_ids=groups
             )
 
@@ -147,7 +151,9 @@ class TestUpstreamTasks:
         self, run_dag: Callable[..., Any], mode: dict[str, Any], ids: list[str]
     ) -> None:
         with DAG("onward", schedule=None) as dag:
-            wait = LumaTaskSensor(task_id="wait", luma_task_ids=ids, poke_interval=0.2, timeout=30, **mode)
+            wait = LumaTaskSensor(
+                task_id="wait", luma_task_ids=ids, poke_interval=0.2, timeout=PATIENCE, **mode
+            )
 
             @task
             def publish(luma_task_id: str) -> str:
@@ -260,6 +266,7 @@ class TestTolerance:
 class TestFromTrigger:
     """dag.test() starts and ends such tasks in workers all the same: with the same results."""
 
+    @pytest.mark.every_airflow
     def test_success(self, wait: Callable[..., Any], connected: LumaSandbox, also: dict[str, Any]) -> None:
         good = connected.add_task(completes_after=0, hidden_for=1)
         bad = connected.add_task(fails_with="no", hidden_for=1)
@@ -289,6 +296,7 @@ class TestFromTrigger:
 
 class TestTimeLimits:
     @pytest.mark.parametrize("mode", ["poke", "deferrable"], indirect=True)
+    @pytest.mark.every_airflow
     def test_execution_timeout_fails_the_try_and_may_be_retried(
         self,
         wait: Callable[..., Any],
@@ -418,7 +426,7 @@ class TestDefaultDeferrable:
         )
 
         result = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=PATIENCE
         )
 
         assert result.stdout.split() == ["True", "False"]

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG, Asset, AssetAlias, ObjectStoragePath, task
 
 from airflow_provider_luma.operators.artifacts import LumaFetchArtifactsOperator
 from airflow_provider_luma.sandbox import LumaSandbox, faults
 from airflow_provider_luma.sandbox.media_host import media_file
 from airflow_provider_luma.transfers.luma_to_object_storage import LumaToObjectStorageOperator
+from tests.support import dag_bags
 
 SIZE = 1_000_000
 EXAMPLE = Path(__file__).parents[2] / "example_dags" / "example_luma_download.py"
@@ -76,6 +76,7 @@ def asset_events() -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("dialect", ["bare", "envelope"])
+@pytest.mark.every_airflow
 def test_it_returns_a_record_for_each_file_in_the_order_of_ids_and_artifacts(
     keep: Callable[..., Any], connected: LumaSandbox, folder: Path
 ) -> None:
@@ -158,6 +159,7 @@ def test_each_file_is_one_line_of_the_log(
 
 
 class TestRetries:
+    @pytest.mark.every_airflow
     def test_a_retry_fetches_only_what_is_missing(
         self, keep: Callable[..., Any], connected: LumaSandbox, folder: Path
     ) -> None:
@@ -238,6 +240,7 @@ class TestRetries:
 
 
 class TestOutlets:
+    @pytest.mark.every_airflow
     def test_an_asset_event_carries_the_records(
         self, keep: Callable[..., Any], connected: LumaSandbox, folder: Path
     ) -> None:
@@ -357,7 +360,7 @@ def test_the_artifact_host_gets_no_key_and_no_cookie_over_a_whole_run(
     connected.fail_next("media", faults.media_error(403))
     connected.fail_next("media", faults.truncated(0.5))
     connected.fail_next("media", faults.redirect("?again"))
-    dag = DagBag(str(EXAMPLE), bundle_name="dags-folder").dags[EXAMPLE.stem]
+    dag = dag_bags.load(EXAMPLE).dags[EXAMPLE.stem]
     dag.task_dict["wait"].poke_interval = 0.3
 
     run = run_dag(dag, run_conf={"prompts": ["a first film", "a second film"], "folder": f"file://{folder}"})

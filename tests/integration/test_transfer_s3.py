@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
@@ -19,6 +18,7 @@ from s3fs import S3FileSystem
 from airflow_provider_luma.sandbox import LumaSandbox, faults
 from airflow_provider_luma.sandbox.media_host import media_file
 from airflow_provider_luma.transfers.luma_to_object_storage import LumaToObjectStorageOperator
+from tests.support import dag_bags
 
 EXAMPLE = Path(__file__).parents[2] / "example_dags" / "example_luma_to_s3.py"
 BUCKET = "luma-videos"
@@ -197,7 +197,7 @@ def test_the_example_keeps_its_videos_in_s3_and_tells_so(
     run_dag: Callable[..., Any], connected: LumaSandbox, s3: S3FileSystem
 ) -> None:
     task_id = connected.add_task(state="completed")
-    dag = DagBag(str(EXAMPLE), bundle_name="dags-folder").dags[EXAMPLE.stem]
+    dag = dag_bags.load(EXAMPLE).dags[EXAMPLE.stem]
     dag.task_dict["wait"].poke_interval = 0.3
 
     run = run_dag(dag, run_conf={"luma_task_ids": [task_id]})

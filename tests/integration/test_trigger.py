@@ -21,6 +21,7 @@ from airflow_provider_luma.hooks import luma as hook_module
 from airflow_provider_luma.sandbox import LumaSandbox, TaskScript, faults
 from airflow_provider_luma.triggers.luma import LumaTaskTrigger
 from airflow_provider_luma.waiting import poller
+from tests.support.patience import PATIENCE
 
 
 def rebuilt(trigger: LumaTaskTrigger) -> LumaTaskTrigger:
@@ -32,7 +33,7 @@ def rebuilt(trigger: LumaTaskTrigger) -> LumaTaskTrigger:
 
 
 def make(ids: list[str], **arguments: Any) -> LumaTaskTrigger:
-    given = {"poll_interval": 0.1, "deadline": time.time() + 60, **arguments}
+    given = {"poll_interval": 0.1, "deadline": time.time() + PATIENCE, **arguments}
     return LumaTaskTrigger(luma_task_ids=ids, **given)
 
 
@@ -41,7 +42,7 @@ async def first_event(trigger: LumaTaskTrigger) -> Any:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         # What is waited for happens in other threads, which set no event.
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -79,6 +80,7 @@ def connections_to(sandbox: LumaSandbox) -> list[Any]:
 
 
 class TestSerialization:
+    @pytest.mark.every_airflow
     def test_arguments_are_json_and_rebuild_an_equal_trigger(self, metadata_database: None) -> None:
         trigger = LumaTaskTrigger(
             luma_task_ids=("a", "b"),
@@ -113,6 +115,7 @@ class TestSerialization:
 
 
 class TestRestart:
+    @pytest.mark.every_airflow
     def test_a_trigger_that_is_dropped_in_mid_wait_goes_on_in_another_loop(
         self, connected: LumaSandbox, metadata_database: None
     ) -> None:
@@ -200,13 +203,13 @@ class TestEventLoop:
         read = hook_module.BaseHook.get_connection.__func__  # type: ignore[attr-defined]
 
         def slow(cls: type, conn_id: str) -> Any:
-            assert beaten.wait(30), "the event loop stands still"
+            assert beaten.wait(PATIENCE), "the event loop stands still"
             return read(cls, conn_id)
 
         monkeypatch.setattr(hook_module.BaseHook, "get_connection", classmethod(slow))
         monkeypatch.setattr(
             "airflow.secrets.environment_variables.EnvironmentVariablesBackend.get_conn_value",
-            lambda self, conn_id: beaten.wait(30) and connected.airflow_connection,
+            lambda self, conn_id: beaten.wait(PATIENCE) and connected.airflow_connection,
         )
 
         async def main() -> Any:
@@ -220,6 +223,7 @@ class TestEventLoop:
 
 
 class TestSharing:
+    @pytest.mark.every_airflow
     def test_triggers_share_their_calls_and_get_their_own_ids(self, connected: LumaSandbox) -> None:
         groups = [connected.add_tasks([TaskScript(state="completed")] * 3) for _ in range(30)]
 

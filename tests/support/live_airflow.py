@@ -14,9 +14,9 @@ Where it is
     ``api(method, path, **requests_arguments)`` for the rest of Airflow's REST API (paths below ``/api/v2``).
 Dags
     ``trigger(dag_id, conf=None, run_id=None) -> run_id`` (waits until the Dag is parsed),
-    ``run_state(dag_id, run_id)``, ``wait_for_run(dag_id, run_id, states=FINISHED, timeout=120) -> state``,
+    ``run_state(dag_id, run_id)``, ``wait_for_run(dag_id, run_id, states=FINISHED, timeout=300) -> state``,
     ``task(dag_id, run_id, task_id, map_index=-1) -> dict`` (``state``, ``try_number``, ``pid``, …),
-    ``tasks(dag_id, run_id) -> list``, ``wait_for_task(…, states, timeout=120) -> dict``,
+    ``tasks(dag_id, run_id) -> list``, ``wait_for_task(…, states, timeout=300) -> dict``,
     ``clear(dag_id, run_id, *task_ids)``, ``xcom(dag_id, run_id, task_id, key="return_value", map_index=-1)``,
     ``task_log(dag_id, run_id, task_id, try_number=1, map_index=-1) -> str``.
 Crashes
@@ -26,7 +26,7 @@ Crashes
     Airflow. ``component`` is ``scheduler`` (tasks run below it), ``triggerer``, ``dag-processor`` or
     ``api-server``. A task's own process is ``task(…)["pid"]``.
 Waiting
-    ``wait_until(condition, what, timeout=120)`` returns the first true value of ``condition()``.
+    ``wait_until(condition, what, timeout=300)`` returns the first true value of ``condition()``.
     ``output(component)`` is all that it has printed; every error of this class quotes its end.
 
 Nothing outlives the ``with`` block: all processes are known by the home in their environment and killed,
@@ -56,6 +56,8 @@ from urllib.parse import quote
 
 import psutil
 import requests
+
+from tests.support.patience import PATIENCE
 
 Component = Literal["scheduler", "triggerer", "dag-processor", "api-server"]
 T = TypeVar("T")
@@ -242,7 +244,7 @@ class LiveAirflow:
         dag_id: str,
         conf: Mapping[str, Any] | None = None,
         run_id: str | None = None,
-        timeout: float = 120,
+        timeout: float = PATIENCE,
     ) -> str:
         self.wait_until(
             lambda: self.api("GET", f"/dags/{dag_id}").ok, f"Dag {dag_id} to be parsed", timeout=timeout
@@ -254,7 +256,7 @@ class LiveAirflow:
         return str(self._json("GET", _run_path(dag_id, run_id))["state"])
 
     def wait_for_run(
-        self, dag_id: str, run_id: str, states: Collection[str] = FINISHED, timeout: float = 120
+        self, dag_id: str, run_id: str, states: Collection[str] = FINISHED, timeout: float = PATIENCE
     ) -> str:
         def state() -> str | None:
             now = self.run_state(dag_id, run_id)
@@ -278,7 +280,7 @@ class LiveAirflow:
         task_id: str,
         states: Collection[str] = TASK_FINISHED,
         map_index: int = -1,
-        timeout: float = 120,
+        timeout: float = PATIENCE,
     ) -> dict[str, Any]:
         def instance() -> dict[str, Any] | None:
             # A task that waits to be expanded has no instance of this map index yet.
@@ -343,7 +345,7 @@ class LiveAirflow:
 
     # Waiting
 
-    def wait_until(self, condition: Callable[[], T | None], what: str, timeout: float = 120) -> T:
+    def wait_until(self, condition: Callable[[], T | None], what: str, timeout: float = PATIENCE) -> T:
         """
         Wait for the first true value of ``condition()`` and return it.
 
@@ -398,7 +400,7 @@ class LiveAirflow:
             except requests.ConnectionError:
                 return False
 
-        self.wait_until(healthy, f"the {component} to be healthy", timeout=300)
+        self.wait_until(healthy, f"the {component} to be healthy", timeout=PATIENCE)
 
     def _tree(self, component: Component) -> list[psutil.Process]:
         try:

@@ -241,4 +241,8 @@ def relay_settings(extra: str | None) -> RelaySettings:
 def connection_forms() -> list[Any]:
     from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 
+    if not AIRFLOW_V_3_2_PLUS:
+        # Airflow 3.1.3 and newer 3.1 show only fields of hooks that were first asked for their forms here.
+        ProvidersManager()._cleanup()
+        ProvidersManager()._init_airflow_core_hooks()
     return HookMetaService.hook_meta_data()

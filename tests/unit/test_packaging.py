@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import airflow_provider_luma
@@ -17,6 +19,10 @@ from airflow_provider_luma import version_compat
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REQUIREMENTS = {requirement.name: requirement for requirement in map(Requirement, PROJECT["dependencies"])}
+
+#: Imported only where it is installed: nothing but the connection form of Airflow 3.1.0 to 3.1.2 needs it.
+OPTIONAL = {"wtforms"}
 
 # The classes of one letter keep these patterns from matching themselves.
 REGISTRY = re.compile(
@@ -56,6 +62,43 @@ def pins(constraints: str) -> dict[str, Version]:
     }
 
 
+def imported_modules(source: str) -> set[str]:
+    """Return the full name of everything that a source file imports, at its top or in a function."""
+    modules = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module, "a relative import"
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return modules
+
+
+def distribution_of(module: str) -> str:
+    """Return the distribution to declare for a module; many share the namespace ``airflow``."""
+    for prefix, distribution in {
+        "airflow.providers.common.compat": "apache-airflow-providers-common-compat",
+        "airflow.providers": "",
+        "airflow": "apache-airflow",
+    }.items():
+        if f"{module}.".startswith(f"{prefix}."):
+            return distribution or module
+    (distribution,) = set(packages_distributions().get(module.partition(".")[0], [module]))
+    return canonicalize_name(distribution)
+
+
+def imported_distributions() -> set[str]:
+    modules = set().union(
+        *(imported_modules(file.read_text()) for file in (ROOT / "airflow_provider_luma").rglob("*.py"))
+    )
+    foreign = {
+        module
+        for module in modules
+        if module.partition(".")[0] not in sys.stdlib_module_names | {"airflow_provider_luma"}
+    }
+    return {distribution_of(module) for module in foreign}
+
+
 class TestVersion:
     def test_the_installed_version_is_the_packages_own(self) -> None:
         assert version("airflow-provider-luma") == airflow_provider_luma.__version__
@@ -75,19 +118,37 @@ class TestVersion:
 
 
 class TestDependencies:
-    @pytest.mark.parametrize("declared", PROJECT["dependencies"])
-    def test_every_declared_minimum_is_what_the_oldest_environment_pins(self, declared: str) -> None:
-        requirement = Requirement(declared)
-        (minimum,) = requirement.specifier
+    def test_what_the_package_imports_is_what_it_declares(self) -> None:
+        assert imported_distributions() - OPTIONAL == set(REQUIREMENTS)
+
+    @pytest.mark.parametrize(
+        ("source", "distribution"),
+        [
+            ("def later():\n    import yaml.nodes", "pyyaml"),
+            ("from jinja2 import Environment", "jinja2"),
+            ("from airflow.sdk import DAG", "apache-airflow"),
+            ("from airflow.providers.common.compat import sdk", "apache-airflow-providers-common-compat"),
+            ("from airflow.providers.standard import hooks", "airflow.providers.standard.hooks"),
+            ("import no_such_package", "no-such-package"),
+        ],
+    )
+    def test_an_import_names_its_distribution(self, source: str, distribution: str) -> None:
+        assert {distribution_of(module) for module in imported_modules(source)} == {distribution}
+
+    @pytest.mark.parametrize("name", REQUIREMENTS)
+    def test_every_declared_minimum_is_what_the_oldest_environment_pins(self, name: str) -> None:
+        (minimum,) = REQUIREMENTS[name].specifier
 
         assert minimum.operator == ">="
-        assert Version(minimum.version) == pins("airflow-3.1.0.txt")[requirement.name]
+        assert Version(minimum.version) == pins("airflow-3.1.0.txt")[name]
 
-    def test_the_newest_environment_fulfils_every_requirement(self) -> None:
-        newest = pins("airflow-3.3.2.txt")
+    @pytest.mark.parametrize("constraints", sorted(path.name for path in (ROOT / "constraints").iterdir()))
+    def test_every_environment_fulfils_every_requirement(self, constraints: str) -> None:
+        pinned = pins(constraints)
 
-        for requirement in map(Requirement, PROJECT["dependencies"]):
-            assert requirement.specifier.contains(newest[requirement.name])
+        assert constraints == f"airflow-{pinned['apache-airflow']}.txt"
+        for name, requirement in REQUIREMENTS.items():
+            assert requirement.specifier.contains(pinned[name], prereleases=True)
 
 
 class TestImports:

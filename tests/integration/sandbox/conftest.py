@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from airflow_provider_luma.sandbox import LumaSandbox, Sandbox
+from tests.support.patience import PATIENCE
 
 
 class Client:
@@ -19,7 +20,7 @@ class Client:
         self.sandbox = sandbox
         self.session = session
         self.headers = {"Authorization": f"Bearer {sandbox.api_key}", "Accept": "application/json"}
-        self.timeout = 10.0
+        self.timeout = PATIENCE
 
     def request(self, method: str, path: str, **more: Any) -> requests.Response:
         more = {"headers": self.headers, "timeout": self.timeout, "allow_redirects": False, **more}

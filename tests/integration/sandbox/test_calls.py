@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_luma.sandbox import LumaSandbox, TaskScript
+from tests.support.patience import PATIENCE
 
 
 class TestQueries:
@@ -48,7 +49,7 @@ class TestQueries:
         with LumaSandbox(pending_seconds=0.05, processing_seconds=0.05) as sandbox:
             client = client_of(sandbox)
             task_id = sandbox.add_task()
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + PATIENCE
             while client.single(task_id).json()["state"] != "completed":
                 assert time.monotonic() < deadline
             assert sandbox.when(task_id).first_answered_at >= sandbox.completed_at(task_id)
@@ -143,7 +144,7 @@ class TestDownloadUrl:
     def test_it_leads_to_the_video(self, sandbox: LumaSandbox, client: Any) -> None:
         task_id = sandbox.add_task(state="completed")
         url = client.request("GET", f"/luma/generations/{task_id}/download_video_url").json()["url"]
-        assert client.session.get(url, timeout=10).content[4:8] == b"ftyp"
+        assert client.session.get(url, timeout=PATIENCE).content[4:8] == b"ftyp"
 
     @pytest.mark.parametrize("state", [None, "processing"])
     def test_without_a_video_it_is_a_400(self, sandbox: LumaSandbox, client: Any, state: str | None) -> None:

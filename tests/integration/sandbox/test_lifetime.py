@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from airflow_provider_luma.sandbox import LumaSandbox, SandboxProcess, TaskScript, faults
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "airflow_provider_luma.sandbox"]
@@ -35,7 +36,7 @@ class TestThread:
         before = set(threading.enumerate())
         descriptors = open_files()
         with LumaSandbox() as sandbox:
-            requests.get(sandbox.root_url, timeout=10)
+            requests.get(sandbox.root_url, timeout=PATIENCE)
         assert set(threading.enumerate()) == before
         assert open_files() == descriptors
         assert refuses(sandbox.port)
@@ -56,7 +57,7 @@ class TestThread:
             asking.start()
             while not sandbox.calls:
                 threading.Event().wait(0.005)
-        asking.join(10)
+        asking.join(PATIENCE)
         assert len(errors) == 1
 
     def test_it_can_be_set_up_before_it_starts(self, client_of: Any) -> None:
@@ -126,7 +127,7 @@ class TestProcess:
             answer = requests.post(
                 f"{sandbox.root_url}/sandbox/faults",
                 json={"call": "batch", "fault": "earthquake"},
-                timeout=10,
+                timeout=PATIENCE,
             )
             assert answer.status_code == 400
             assert "fault must be one of answer, " in answer.json()["error"]
@@ -141,7 +142,7 @@ class TestProcess:
                     "options": {"retry_after": 7},
                     "times": 1,
                 },
-                timeout=10,
+                timeout=PATIENCE,
             ).raise_for_status()
             answer = client_of(sandbox).batch("one")
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
@@ -152,7 +153,9 @@ class TestProcess:
             for _ in range(3):
                 client.batch("one")
                 client.single("one")
-            later = requests.get(f"{sandbox.root_url}/sandbox/calls?name=batch&after=2", timeout=10).json()
+            later = requests.get(
+                f"{sandbox.root_url}/sandbox/calls?name=batch&after=2", timeout=PATIENCE
+            ).json()
             assert [call["number"] for call in later] == [3, 5]
 
     def test_it_ends_with_its_block(self) -> None:
@@ -173,7 +176,7 @@ class TestProcess:
         ) as owner:
             assert owner.stdout is not None
             port = int(owner.stdout.readline())
-            with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
                 # An answered request shows that the sandbox has accepted the connection.
                 connection.sendall(b"GET /sandbox/counts HTTP/1.1\r\nHost: sandbox\r\n\r\n")
                 assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
@@ -199,10 +202,10 @@ class TestCommandLine:
                 f"{base_url}/luma/tasks",
                 json={"ids": ["one"]},
                 headers={"Authorization": "Bearer sandbox-key"},
-                timeout=10,
+                timeout=PATIENCE,
             )
             process.send_signal(sent)
-            assert process.wait(10) == 0
+            assert process.wait(PATIENCE) == 0
         assert answer.json()["data"] is None
         assert base_url.endswith("/x")
         assert f'"host": "{base_url}", "password": "sandbox-key"' in connection
@@ -217,7 +220,7 @@ class TestCommandLine:
     )
     def test_a_mistake_is_told_in_one_line(self, options: list[str], message: str) -> None:
         done = subprocess.run(
-            [*COMMAND, *options], capture_output=True, text=True, cwd=ROOT, timeout=30, check=False
+            [*COMMAND, *options], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=False
         )
         assert done.returncode == 2
         assert message in done.stderr
@@ -225,7 +228,7 @@ class TestCommandLine:
 
     def test_help_explains_every_setting(self) -> None:
         done = subprocess.run(
-            [*COMMAND, "--help"], capture_output=True, text=True, cwd=ROOT, timeout=30, check=True
+            [*COMMAND, "--help"], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=True
         )
         assert "--links-expire-after" in done.stdout
         assert "{bare,envelope}" in done.stdout

@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from airflow_provider_luma.sandbox import LumaSandbox, faults
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture
@@ -21,11 +22,11 @@ class TestFiles:
         self, sandbox: LumaSandbox, client: Any, task_id: str
     ) -> None:
         task = client.single(task_id).json()
-        video = client.session.get(task["video"]["download_url"], timeout=10)
+        video = client.session.get(task["video"]["download_url"], timeout=PATIENCE)
         assert (video.headers["content-type"], video.content[4:8]) == ("video/mp4", b"ftyp")
         assert int(video.headers["content-length"]) == len(video.content)
         for name in ("thumbnail", "last_frame"):
-            image = client.session.get(task[name]["url"], timeout=10)
+            image = client.session.get(task[name]["url"], timeout=PATIENCE)
             assert (image.headers["content-type"], image.content[:3]) == ("image/jpeg", b"\xff\xd8\xff")
 
     def test_it_needs_no_key_and_records_what_it_was_sent(
@@ -58,7 +59,7 @@ class TestFiles:
         self, sandbox: LumaSandbox, client: Any, task_id: str
     ) -> None:
         whole = client.media(task_id)
-        head = client.session.head(f"{sandbox.root_url}/media/{task_id}/video.mp4", timeout=10)
+        head = client.session.head(f"{sandbox.root_url}/media/{task_id}/video.mp4", timeout=PATIENCE)
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["content-length"] == whole.headers["content-length"]
         assert client.media(task_id).content == whole.content
@@ -97,10 +98,10 @@ class TestLinks:
                 return str(client.single(task_id).json()["video"]["url"])
 
             old = link()
-            assert client.session.get(old, timeout=10).status_code == 200
+            assert client.session.get(old, timeout=PATIENCE).status_code == 200
             sandbox.advance(61)
-            assert client.session.get(old, timeout=10).status_code == 403
-            assert client.session.get(link(), timeout=10).status_code == 200
+            assert client.session.get(old, timeout=PATIENCE).status_code == 403
+            assert client.session.get(link(), timeout=PATIENCE).status_code == 200
             assert client.media(task_id).status_code == 403
 
     @pytest.mark.parametrize("status", [400, 401, 404])
@@ -117,8 +118,8 @@ class TestLinks:
         with LumaSandbox(link_uses=1) as sandbox:
             client = client_of(sandbox)
             url = client.single(sandbox.add_task(state="completed")).json()["video"]["url"]
-            assert client.session.head(url, timeout=10).status_code == 200
-            assert [client.session.get(url, timeout=10).status_code for _ in range(2)] == [200, 403]
+            assert client.session.head(url, timeout=PATIENCE).status_code == 200
+            assert [client.session.get(url, timeout=PATIENCE).status_code for _ in range(2)] == [200, 403]
 
 
 class TestFaults:

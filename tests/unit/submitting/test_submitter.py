@@ -25,6 +25,7 @@ from airflow_provider_luma.exceptions import (
 from airflow_provider_luma.submitting.job import Job
 from airflow_provider_luma.submitting.ledger import Ledger, MemoryStore, Try
 from airflow_provider_luma.submitting.submitter import Stop, SubmitPolicy, Submitter
+from tests.support.patience import PATIENCE
 
 Answer = Exception | Callable[[], str] | None
 
@@ -230,7 +231,7 @@ class TestFirstTry:
 
         def meet(number: int) -> Callable[[], str]:
             def answer() -> str:
-                together.wait(timeout=30)
+                together.wait(timeout=PATIENCE)
                 return f"id-{number}"
 
             return answer
@@ -495,13 +496,13 @@ class TestAmbiguity:
         under_way, failed = threading.Event(), threading.Event()
 
         def fail() -> str:
-            assert under_way.wait(30)
+            assert under_way.wait(PATIENCE)
             failed.set()
             raise ambiguous()
 
         def wait() -> str:
             under_way.set()
-            assert failed.wait(30)
+            assert failed.wait(PATIENCE)
             return "id-late"
 
         table.relay.answers = {"prompt 0": wait, "prompt 1": fail}
@@ -517,7 +518,7 @@ class TestAmbiguity:
 
         def raising(error: Exception) -> Callable[[], str]:
             def answer() -> str:
-                together.wait(30)
+                together.wait(PATIENCE)
                 raise error
 
             return answer
