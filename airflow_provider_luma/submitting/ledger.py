@@ -124,8 +124,8 @@ class Ledger:
 
     :param store: Where it is kept.
     :param current: The try that uses it.
-    :param on_clear: Whether a new run begins ``anew``, or continues with what the run before has submitted and
-        sends only what has no id.
+    :param on_clear: Whether a new run begins ``anew``, or continues with what the run before has submitted
+        and sends only what has no id.
     :raises LumaStorageError: when the store has lost something that was written.
     """
 
