@@ -165,11 +165,11 @@ class LumaSubmitOperator(BaseOperator):
 
     @contextmanager
     def _ended(self, context: Context) -> Iterator[None]:
-        """Write down when this try is over and no retry follows, so that a clear can be told from a retry."""
+        """Write down when this try is over and no retry follows, so that a clear differs from a retry."""
         try:
             yield
         except LumaInterruptedError:
-            # It was stopped in mid-work: what comes next goes on with it.
+            # It was stopped in mid-work: the next try continues it.
             raise
         except AirflowFailException:
             self._write_the_end(context)
@@ -188,10 +188,10 @@ class LumaSubmitOperator(BaseOperator):
         try:
             Ledger(store, current=self._try(context), on_clear=self.on_clear).end()
         except Exception:
-            # The outcome of this try stands. What is lost is that a clear buys everything again.
+            # The outcome of this try stands. Only a later clear will not buy everything again.
             self.log.warning(
                 "The end of this try could not be written into Airflow's task state store, so a clear of "
-                "this task will go on with what is submitted, as a retry does.",
+                "this task will continue with what is submitted, as a retry does.",
                 exc_info=True,
             )
 

@@ -124,8 +124,8 @@ class Ledger:
 
     :param store: Where it is kept.
     :param current: The try that uses it.
-    :param on_clear: Whether a new run begins ``anew``, or goes on with what the run before has submitted and
-        sends only what has no id.
+    :param on_clear: Whether a new run begins ``anew``, or continues with what the run before has submitted
+        and sends only what has no id.
     :raises LumaStorageError: when the store has lost something that was written.
     """
 
@@ -137,7 +137,7 @@ class Ledger:
         self._begins: OnClear | None = None
         self._before: dict[str, Entry] = {}
         self.cleared: dict[str, Entry] = {}
-        """What the run before has left behind, if this one begins anew after a clear."""
+        """What the run before has left behind, if this one begins with nothing after a clear."""
         self.is_empty = False
         """Whether the store holds nothing of any try."""
         self._open()
@@ -199,7 +199,7 @@ class Ledger:
             self._begins = "anew"
 
     def _read_run(self) -> dict[int, list[_Page]]:
-        """Read this try and those before it, back to the one that began anew."""
+        """Read this try and those before it, back to the one that began with nothing."""
         found: dict[int, list[_Page]] = {}
         for number in range(self._current.number, 0, -1):
             if pages := self._read_try(number):
@@ -219,7 +219,7 @@ class Ledger:
         return pages
 
     def _follow(self, last: int) -> None:
-        """Find out whether this try goes on with the run of the last one, or begins a new run."""
+        """Find out whether this try continues the run of the last one, or begins a new run."""
         value = self._store.get(_end_key(last))
         if value is None:
             return

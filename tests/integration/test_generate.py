@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, ObjectStoragePath, task
 
 from airflow_provider_luma.operators import submit as submit_module
 from airflow_provider_luma.operators.artifacts import LumaFetchArtifactsOperator
@@ -422,6 +423,43 @@ class TestRetries:
         first, second = (call.monotonic for call in connected.calls if call.name == "submit")
         # An HTTP date holds whole seconds.
         assert second - first > wait - 1
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow 3.3 brings the task state store")
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_state_in_an_object_storage_that_loses_it_is_an_error_and_buys_nothing(
+    run_one: Callable[..., Any],
+    connected: LumaSandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_lost: bool,
+) -> None:
+    backend = pytest.importorskip("airflow.providers.common.io.state_store.backend")
+    # Airflow reads its configuration once in a worker's life.
+    path, made = ObjectStoragePath(f"file://{tmp_path}"), backend.StateStoreObjectStorageBackend()
+    monkeypatch.setattr(backend, "_get_base_path", lambda: path)
+    monkeypatch.setattr("airflow.sdk.execution_time.context._get_worker_state_store_backend", lambda: made)
+    connected.fail_next("submit", faults.too_many_requests(), skip=1)
+    errors: list[str] = []
+
+    def note(context: Any) -> None:
+        errors.append(str(context["exception"]))
+        files = [file for file in tmp_path.rglob("*") if file.is_file()]
+        assert files
+        for file in files if is_lost else []:
+            file.unlink()
+
+    run = run_one(
+        LumaGenerateVideosOperator,
+        requests=requests("first", "second"),
+        retries=1,
+        on_retry_callback=note,
+        on_failure_callback=lambda context: errors.append(str(context["exception"])),
+    )
+
+    assert bought(connected) == (["first"] if is_lost else ["first", "second"])
+    assert run.task_state("buy") == ("failed" if is_lost else "success")
+    assert not is_lost or "has lost the value of 'luma_submits_1_0'" in errors[-1]
 
 
 class TestWithoutAStore:
