@@ -366,7 +366,7 @@ class Schedule:
         """
         Whether it can't be seen if the relay refuses this call for its ids, or every call.
 
-        Then ask it for an id that belongs to no task, and report the outcome by :meth:`refuse` or :meth:`fail`.
+        Then ask it for an id that belongs to no task, and report by :meth:`refuse` or :meth:`fail`.
         """
         return (
             isinstance(error, LumaRequestError)
