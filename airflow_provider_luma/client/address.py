@@ -25,7 +25,7 @@ def parse_base_url(base_url: str) -> str:
     text = base_url if "://" in base_url else f"https://{base_url}"
     # A rejected address may hold a password or a key, so what stands where they do is not shown.
     shown = re.sub(r"([?#]).*", r"\1***", re.sub(r"//.*@", "//***@", text, flags=re.DOTALL), flags=re.DOTALL)
-    if not base_url or re.search(r"[\s\\\x00-\x1f\x7f]", base_url):
+    if not base_url or re.search(r"[\s\\\x00-\x1f\x7f\ud800-\udfff]", base_url):
         raise LumaConfigError(
             f"base_url {shown!r} is empty or holds blanks, backslashes or control characters: {_RIGHT}."
         )

@@ -288,6 +288,8 @@ class RelaySession:
             raise requests.exceptions.ContentDecodingError(str(error)) from error
         if unpack.unconsumed_tail:
             raise self._too_large(response, max_bytes)
+        if not unpack.eof:
+            raise requests.exceptions.ContentDecodingError("the compressed body breaks off")
         return body
 
     def _too_large(self, response: requests.Response, max_bytes: int) -> LumaResponseError:

@@ -117,12 +117,12 @@ def _base_url(host: str, schema: str | None, port: int | None) -> str:
 
 
 def _whole_number(fields: Mapping[str, Any], name: str, default: int) -> int:
-    value = number = fields.get(name, default)
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
-        number = int(value.strip())
+    value = fields.get(name, default)
+    if isinstance(value, str) and re.fullmatch(r"0*[1-9][0-9]{,17}", value.strip(), re.ASCII):
+        value = int(value.strip())
     if isinstance(value, float) and value.is_integer():
-        number = int(value)
-    return whole_number(f"The connection's {name}", number, least=1)
+        value = int(value)
+    return whole_number(f"The connection's {name}", value, least=1)
 
 
 def _seconds(fields: Mapping[str, Any], name: str, default: float) -> float:

@@ -157,7 +157,12 @@ class TestTestConnection:
         [
             ("http://my relay", API_KEY, {}, "my relay"),
             ("http://127.0.0.1:1", "", {}, "password"),
-            ("http://127.0.0.1:1", API_KEY, {"batch_size": 0}, "batch_size is 0"),
+            (
+                "http://127.0.0.1:1",
+                API_KEY,
+                {"batch_size": 0},
+                "batch_size must be a whole number of at least 1; got 0",
+            ),
         ],
         ids=["host", "password", "batch_size"],
     )

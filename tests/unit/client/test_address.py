@@ -43,6 +43,7 @@ def test_an_address_is_normalised(given_as: str, means: str) -> None:
         ("https:\\\\relay.test", "blanks"),
         ("https://relay\x00.test", "blanks"),
         ("https://relay\x7f.test", "blanks"),
+        ("https://relay.test/\ud83d", "blanks"),
         ("ftp://relay.test", "scheme 'ftp'"),
         ("file:///etc/passwd", "scheme 'file'"),
         ("https://", "no host"),

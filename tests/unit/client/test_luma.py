@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 from collections.abc import Sequence
@@ -388,6 +389,61 @@ class TestPayingOnce:
             submit(http)
 
 
+@pytest.mark.parametrize("submit", ["generate", "extend"])
+class TestWhatCannotBeSent:
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"prompt": "a cat \ud83d"},
+            {"prompt": "cat", "notify_hook": "https://relay.test/\udc00"},
+            {"prompt": "cat", "extra_fields": {"seed": float("nan")}},
+            {"prompt": "cat", "extra_fields": {"style": [float("-inf")]}},
+            {"prompt": "cat", "extra_fields": {"seed": 10**400}},
+            {"prompt": "cat", "extra_fields": {"seed": object()}},
+        ],
+        ids=[
+            "a surrogate in the prompt",
+            "a surrogate in a link",
+            "NaN",
+            "infinity",
+            "400 digits",
+            "an object",
+        ],
+    )
+    def test_is_refused_before_a_connection_is_made(
+        self, relay: Any, submit: str, fields: dict[str, Any]
+    ) -> None:
+        submits: dict[str, Any] = {
+            "generate": lambda: client().generate(GenerationRequest(**fields)),
+            "extend": lambda: client().extend("t1", ExtensionRequest(**fields)),
+        }
+        with pytest.raises(LumaConfigError, match="can't be sent as JSON"):
+            submits[submit]()
+        assert relay.peers == []
+
+
+class TestHowLargeAnAnswerMayBe:
+    def test_it_grows_with_the_ids_that_are_asked_for(self, relay: Any) -> None:
+        padded = [task(f"t{n}", prompt="x" * 60_000) for n in range(100)]
+        relay.answers(padded)
+        assert len(client().get_tasks([f"t{n}" for n in range(100)])) == 100
+
+        relay.answers(padded)
+        with pytest.raises(LumaResponseError, match="larger than"):
+            client().get_tasks(["t1"])
+
+    def test_a_bomb_is_not_unpacked_beyond_it(self, relay: Any) -> None:
+        bomb = gzip.compress(b"[" + b"{}," * 5_000_000 + b"{}]")
+        relay.answers(bomb, headers={"Content-Encoding": "gzip"})
+        with pytest.raises(LumaResponseError, match="larger than"):
+            client().get_tasks(["t1"])
+
+    def test_a_compressed_answer_that_breaks_off_is_not_whole(self, relay: Any) -> None:
+        relay.answers(gzip.compress(b'[{"id": "t1"}]' * 1000)[:-20], headers={"Content-Encoding": "gzip"})
+        with pytest.raises(LumaConnectionError, match="broke before the whole answer"):
+            client().get_task("t1")
+
+
 class TestCheck:
     def test_it_is_one_query_for_an_id_that_no_relay_knows(self, relay: Any) -> None:
         relay.answers([])
@@ -449,6 +505,10 @@ class TestTheClient:
         with pytest.raises(LumaConfigError, match="batch_size") as caught:
             client(batch_size=value)
         assert repr(value) in str(caught.value)
+
+    def test_it_cleans_texts_of_its_relay(self) -> None:
+        luma = LumaClient("https://relay.test", "sk-a-long-key")
+        assert luma.clean("one\x1b[1m\nsk\\u002da-long-key") == "one[1m ***"
 
     def test_the_key_is_in_no_repr(self) -> None:
         assert "sk-key" not in repr(client()) + repr(vars(client()))
