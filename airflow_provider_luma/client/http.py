@@ -38,6 +38,7 @@ from airflow_provider_luma import __version__
 from airflow_provider_luma.client.address import checked_key, parse_base_url
 from airflow_provider_luma.client.errors import api_error
 from airflow_provider_luma.exceptions import LumaConfigError, LumaConnectionError, LumaResponseError
+from airflow_provider_luma.text import Cleaner
 
 log = logging.getLogger(__name__)
 

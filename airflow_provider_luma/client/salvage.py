@@ -23,7 +23,7 @@ _GAP: Final = re.compile(rb"[\s,]*+")
 _COLON: Final = re.compile(rb"\s*+:?\s*+")
 _CLOSING: Final = re.compile(rb"[\s,]*+[\]}]")
 
-_MAX_DIGITS: Final = 20
+_MAX_DIGITS: Final = 40
 _MAX_LEVELS: Final = 8
 _MAX_PARTS: Final = 1000
 
@@ -143,8 +143,7 @@ def loose_json(document: bytes, *, levels: int = _MAX_LEVELS) -> object:
         }
     if levels and document.startswith(b"["):
         return [
-            loose_json(element, levels=levels - 1)
-            for element in islice(array_elements(document), _MAX_PARTS)
+            loose_json(element, levels=levels - 1) for element in islice(array_elements(document), _MAX_PARTS)
         ]
     return ILLEGIBLE
 

@@ -108,7 +108,9 @@ class WireTask(msgspec.Struct, frozen=True, gc=False):
 
 Reader = Callable[[object], Any]
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
-_NUMBER: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *(?:px|s|sec|secs|seconds?)?", re.ASCII | re.I)
+_NUMBER: Final = re.compile(
+    r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *(?:px|s|sec|secs|seconds?)?", re.ASCII | re.IGNORECASE
+)
 
 
 def read_number(value: object) -> int | float | None:
