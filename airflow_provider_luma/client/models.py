@@ -233,7 +233,7 @@ class _WireAnswer(msgspec.Struct, frozen=True):
 
     @property
     def reports_error(self) -> bool:
-        """Whether it says by more than its code that it is an error; ``{"code": 0}`` or ``[]`` say nothing."""
+        """Whether it says, other than by its code, that it is an error; an empty error says nothing."""
         if self.success is False:
             return True
         members = self.error.values() if isinstance(self.error, dict) else [self.error]
@@ -319,7 +319,8 @@ class _Decoder(NamedTuple):
             raise self._unreadable(body)
         if nameless:
             log.warning(
-                "The relay's answer has %d records that can't be read and have no id; the first begins with %r.",
+                "The relay's answer has %d records that can't be read and have no id; the first one begins "
+                "with %r.",
                 len(nameless),
                 self._begin(nameless[0]),
             )

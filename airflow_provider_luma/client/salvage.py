@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
@@ -184,10 +185,9 @@ def _after(gap: re.Pattern[bytes], document: bytes, start: int) -> int:
 
 def _array_end(document: bytes, start: int) -> int:
     """Find where the array at *start* ends."""
-    end = start + 1
-    for _, end, _ in _elements(document, start + 1):
-        pass
-    found = _CLOSING.match(document, end)
+    ends = (end for _, end, _ in _elements(document, start + 1))
+    last = deque(ends, maxlen=1) or [start + 1]
+    found = _CLOSING.match(document, last[0])
     return len(document) if found is None else found.end()
 
 

@@ -156,7 +156,7 @@ def read_media(value: object, *, levels: int = 3) -> Media | None:
     """
     Read a file in any of the shapes that relays give it.
 
-    It is an object with links, a link alone, an object around either, or a list in which the first video counts.
+    It is an object with links, a link alone, an object around either, or a list whose first video counts.
 
     :param value: Anything.
     :param levels: How deep to look.
