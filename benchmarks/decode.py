@@ -92,18 +92,28 @@ def task(number: int) -> dict[str, Any]:
     }
 
 
+ODD_PROMPTS = {
+    "an object for a prompt": b"{}",
+    "half a surrogate pair": b'"cat \\ud83d"',
+    "NaN": b"NaN",
+    "invalid UTF-8": b'"cat \xff"',
+    "broken JSON": b"0x1f",
+}
+
+
 def answers(count: int) -> dict[str, bytes]:
-    """The same tasks as a bare array, in the envelope, and with one malformed task among them."""
+    """The same tasks as a bare array, in the envelope, and with one odd task among them."""
     tasks = [task(number) for number in range(count)]
     rows = [
         {"id": number, "task_id": one["id"], "status": "SUCCESS", "fail_reason": "", "data": one}
         for number, one in enumerate(tasks)
     ]
-    malformed = [*tasks[:-1], tasks[-1] | {"video": "not a video"}]
+    bare = json.dumps(tasks).encode()
     return {
-        "bare": json.dumps(tasks).encode(),
+        "bare": bare,
         "envelope": json.dumps({"code": "success", "message": "", "data": rows}).encode(),
-        "malformed": json.dumps(malformed).encode(),
+        "malformed": json.dumps([*tasks[:-1], tasks[-1] | {"state": 5}]).encode(),
+        **{name: odd.join(bare.rsplit(b'"cat dance"', 1)) for name, odd in ODD_PROMPTS.items()},
     }
 
 
@@ -114,6 +124,8 @@ def check(answer: dict[str, bytes], count: int) -> None:
     assert [one.problem is None for one in decode_tasks(answer["malformed"])] == [True] * (count - 1) + [
         False
     ]
+    for name in ODD_PROMPTS:
+        assert [one.video_url for one in decode_tasks(answer[name])] == [one.video_url for one in ours]
     plain = json.loads(answer["bare"])
     theirs = PYDANTIC_TASKS.validate_json(answer["bare"])
     for one, dictionary, model in zip(ours, plain, theirs, strict=True):
@@ -152,6 +164,10 @@ def main() -> None:
             ours: lambda: decode_tasks(bare),
             "ours, in the envelope": lambda: decode_tasks(answer["envelope"]),
             "ours, one malformed task": lambda: decode_tasks(answer["malformed"]),
+            **{
+                f"ours, one task with {name}": lambda name=name: decode_tasks(answer[name])
+                for name in ODD_PROMPTS
+            },
             "json.loads alone": lambda: json.loads(bare),
             "pydantic: validate_json": lambda: PYDANTIC_TASKS.validate_json(bare),
             "json.loads + pydantic": lambda: PYDANTIC_TASKS.validate_python(json.loads(bare)),

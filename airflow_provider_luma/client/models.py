@@ -25,7 +25,6 @@ from airflow_provider_luma.client.salvage import (
     loose_json,
     object_members,
 )
-from airflow_provider_luma.client.wire import Media as Media
 from airflow_provider_luma.client.wire import (
     MAX_LINK,
     MAX_WORD,
@@ -37,6 +36,7 @@ from airflow_provider_luma.client.wire import (
     read_reason,
     read_task,
 )
+from airflow_provider_luma.client.wire import Media as Media
 from airflow_provider_luma.exceptions import LumaConfigError, LumaResponseError
 from airflow_provider_luma.text import MAX_PROMPT, MAX_TEXT, Cleaner, clean_text
 
@@ -233,7 +233,7 @@ class _WireAnswer(msgspec.Struct, frozen=True):
 
     @property
     def reports_error(self) -> bool:
-        """Whether it says by more than its code that it is an error; ``{"code": 0}`` or ``[]`` say nothing."""
+        """Whether it says, other than by its code, that it is an error; an empty error says nothing."""
         if self.success is False:
             return True
         members = self.error.values() if isinstance(self.error, dict) else [self.error]
@@ -319,7 +319,8 @@ class _Decoder(NamedTuple):
             raise self._unreadable(body)
         if nameless:
             log.warning(
-                "The relay's answer has %d records that can't be read and have no id; the first begins with %r.",
+                "The relay's answer has %d records that can't be read and have no id; the first one begins "
+                "with %r.",
                 len(nameless),
                 self._begin(nameless[0]),
             )
@@ -405,11 +406,11 @@ class _Decoder(NamedTuple):
 def _loose_answer(body: bytes) -> _WireAnswer:
     members = object_members(body)
     undecoded = ("id", "task_id", "state", "data", "items", "generations", "tasks")
-    raw: dict[str, Any] = {name: msgspec.Raw(members.get(name.encode(), b"")) for name in undecoded}
-    decoded: dict[str, Any] = {
-        name: loose_json(members.get(name.encode(), b"null")) for name in ("code", "success", "error")
-    }
-    return _WireAnswer(**raw, **decoded)
+    raw = {name: msgspec.Raw(members.get(name.encode(), b"")) for name in undecoded}
+    code, success, error = (
+        loose_json(members.get(name, b"null")) for name in (b"code", b"success", b"error")
+    )
+    return _WireAnswer(**raw, code=code, success=success, error=error)
 
 
 def _text_of(payload: bytes) -> str | None:
@@ -442,7 +443,7 @@ def _task(wire: WireTask, cut: _CutText) -> LumaTask:
     if inner is not wire:
         video, video_raw = video or _media(wire.video, cut), video_raw or _media(wire.video_raw, cut)
     if state is _COMPLETED or state is None:
-        found = bool((video and video.best_url) or (video_raw and video_raw.best_url))
+        found = any(media is not None and media.best_url for media in (video, video_raw))
         if not found and (elsewhere := _video_elsewhere(wire, inner, cut)) is not None:
             video, found = elsewhere, True
         state = state or (_COMPLETED if found else TaskState.FAILED)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
@@ -23,7 +24,7 @@ _GAP: Final = re.compile(rb"[\s,]*+")
 _COLON: Final = re.compile(rb"\s*+:?\s*+")
 _CLOSING: Final = re.compile(rb"[\s,]*+[\]}]")
 
-_MAX_DIGITS: Final = 20
+_MAX_DIGITS: Final = 40
 _MAX_LEVELS: Final = 8
 _MAX_PARTS: Final = 1000
 
@@ -143,8 +144,7 @@ def loose_json(document: bytes, *, levels: int = _MAX_LEVELS) -> object:
         }
     if levels and document.startswith(b"["):
         return [
-            loose_json(element, levels=levels - 1)
-            for element in islice(array_elements(document), _MAX_PARTS)
+            loose_json(element, levels=levels - 1) for element in islice(array_elements(document), _MAX_PARTS)
         ]
     return ILLEGIBLE
 
@@ -185,10 +185,9 @@ def _after(gap: re.Pattern[bytes], document: bytes, start: int) -> int:
 
 def _array_end(document: bytes, start: int) -> int:
     """Find where the array at *start* ends."""
-    end = start + 1
-    for _, end, _ in _elements(document, start + 1):
-        pass
-    found = _CLOSING.match(document, end)
+    ends = (end for _, end, _ in _elements(document, start + 1))
+    last = deque(ends, maxlen=1) or [start + 1]
+    found = _CLOSING.match(document, last[0])
     return len(document) if found is None else found.end()
 
 

@@ -108,7 +108,9 @@ class WireTask(msgspec.Struct, frozen=True, gc=False):
 
 Reader = Callable[[object], Any]
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
-_NUMBER: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *(?:px|s|sec|secs|seconds?)?", re.ASCII | re.I)
+_NUMBER: Final = re.compile(
+    r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *(?:px|s|sec|secs|seconds?)?", re.ASCII | re.IGNORECASE
+)
 
 
 def read_number(value: object) -> int | float | None:
@@ -154,7 +156,7 @@ def read_media(value: object, *, levels: int = 3) -> Media | None:
     """
     Read a file in any of the shapes that relays give it.
 
-    It is an object with links, a link alone, an object around either, or a list in which the first video counts.
+    It is an object with links, a link alone, an object around either, or a list whose first video counts.
 
     :param value: Anything.
     :param levels: How deep to look.

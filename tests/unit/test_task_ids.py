@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +32,11 @@ BAD = [
     ["t1", None],
     ["t1", 5],
     ["t1", ""],
-    [["t1"]],
+    [[5]],
+    [[[[[["t1"]]]]]],
+    [{"path": "x"}],
+    {"id": 5},
+    [{"id": "a b"}],
     [b"t1"],
     ["t1", "a/b"],
 ]
@@ -70,6 +75,17 @@ class TestParseTaskIds:
             ("('a', 'b')", ["a", "b"]),
             ("('a',)", ["a"]),
             (' \n["a"]', ["a"]),
+            ([["a", "b"], ["b", "c"]], ["a", "b", "c"]),
+            ([["a"], "b", [], ("c",)], ["a", "b", "c"]),
+            ({"id": "a", "video_url": None}, ["a"]),
+            ([{"id": "a", "video_url": "https://cdn.test/v"}, {"id": "b"}], ["a", "b"]),
+            ([[{"id": "a"}], [{"id": "b"}]], ["a", "b"]),
+            (iter([iter(["a"]), iter(["b"])]), ["a", "b"]),
+            ('[["a"], [{"id": "b"}]]', ["a", "b"]),
+            ('{"id": "a"}', ["a"]),
+            ("{'id': 'a', 'width': None}", ["a"]),
+            (SimpleNamespace(id="a"), ["a"]),
+            ([SimpleNamespace(id="a")], ["a"]),
         ],
     )
     def test_a_list_one_id_and_the_text_of_a_list_are_right(self, value: Any, ids: list[str]) -> None:
@@ -122,7 +138,10 @@ class TestCheckTaskIds:
     def test_what_is_right_or_not_known_yet_passes(self, value: Any) -> None:
         check_task_ids(value)
 
-    @pytest.mark.parametrize("value", [value for value in BAD if value not in ([["t1"]], [b"t1"])])
+    @pytest.mark.parametrize(
+        "value",
+        [value for value in BAD if not isinstance(value, list) or len(value) > 1],
+    )
     def test_what_cannot_be_right_is_refused_at_once(self, value: Any) -> None:
         with pytest.raises(LumaConfigError, match="these_ids"):
             check_task_ids(value, parameter="these_ids")

@@ -127,6 +127,96 @@ def spoil(task: bytes, with_what: bytes) -> bytes:
     return task.replace(b'"cat ', b'"cat ' + with_what)
 
 
+ODD_VALUES = JSON.map(lambda value: json.dumps(value).encode()) | st.sampled_from(
+    [
+        b"NaN",
+        b"-Infinity",
+        b"1e999",
+        b"9" * 400,
+        b"9" * 5_000,
+        b'"a cat \\ud83d"',
+        b'"\\udc00\\ud83d"',
+        b'"\xff\xfe"',
+        b'"\xed\xa0\x80"',
+        b'"a\x00b"',
+        b"[" * 5_000 + b"]" * 5_000,
+        b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+        b'"{\\"id\\": \\"other\\", \\"state\\": \\"failed\\"}"',
+        b'{"id": "other", "state": "failed", "url": "null"}',
+    ]
+)
+# Where a value may be replaced: every member of a task and of its row but ids, states and links.
+DECORATION = [
+    ("created_at",),
+    ("request",),
+    ("request", "prompt"),
+    ("request", "aspect_ratio"),
+    ("artifact",),
+    ("artifact", "created_at"),
+    ("artifact", "video"),
+    ("video", "width"),
+    ("video", "duration"),
+    ("video", "thumbnail"),
+    ("video", "media_type"),
+    ("video", "palette"),
+    ("video_raw",),
+    ("video_raw", "height"),
+    ("thumbnail",),
+    ("last_frame",),
+    ("failure_reason",),
+    ("fail_reason",),
+    ("error",),
+    ("prompt",),
+    ("new",),
+]
+ROW_DECORATION = [
+    "id",
+    "platform",
+    "action",
+    "fail_reason",
+    "failure_reason",
+    "progress",
+    "submit_time",
+    "video",
+    "new",
+]
+MARK = "@@here@@"
+
+
+class TestACompletedTaskStaysCompletedWithItsLink:
+    @staticmethod
+    def check(body: Any, value: bytes) -> None:
+        raw = json.dumps(body).encode().replace(b'"%b"' % MARK.encode(), value)
+        tasks = decode(raw)
+        assert not isinstance(tasks, LumaError)
+        [task] = tasks
+        assert (task.id, task.state, task.problem) == ("t1", TaskState.COMPLETED, None)
+        assert task.video_url == "https://cdn.test/t1"
+
+    @given(st.sampled_from(DECORATION), ODD_VALUES, st.sampled_from(["bare", "array", "row", "envelope"]))
+    def test_whatever_stands_in_another_field_of_it(
+        self, path: tuple[str, ...], value: bytes, shape: str
+    ) -> None:
+        task = seed_shaped("t1")
+        inner = task if len(path) == 1 else task[path[0]]
+        inner[path[-1]] = MARK
+        row = in_envelope(task, 1)
+        self.check(
+            {"bare": task, "array": [task], "row": row, "envelope": {"code": 0, "data": [row]}}[shape], value
+        )
+
+    @given(st.sampled_from(ROW_DECORATION), ODD_VALUES, st.booleans())
+    def test_whatever_stands_in_another_field_of_its_row(
+        self, name: str, value: bytes, enveloped: bool
+    ) -> None:
+        row = in_envelope(seed_shaped("t1"), 1) | {name: MARK}
+        self.check({"code": "success", "data": [row]} if enveloped else row, value)
+
+    @given(st.sampled_from(["code", "message", "success", "error", "new"]), ODD_VALUES)
+    def test_whatever_stands_in_another_field_of_the_envelope(self, name: str, value: bytes) -> None:
+        self.check({"code": "success", "data": [in_envelope(seed_shaped("t1"), 1)]} | {name: MARK}, value)
+
+
 class TestNothingButALumaError:
     @given(st.binary())
     def test_comes_of_arbitrary_bytes(self, body: bytes) -> None:

@@ -117,6 +117,35 @@ class TestGetTasks:
         relay.answers([task("t1", "failed"), task("t1", "completed")])
         assert client().get_tasks(["t1"])["t1"].state is TaskState.FAILED
 
+    def test_an_id_that_comes_back_in_another_letter_case_is_the_one_asked_for(self, relay: Any) -> None:
+        relay.answers([task("ABC-1", "completed"), task("def-2")])
+        found = client().get_tasks(["abc-1", "DEF-2"])
+        assert {task_id: (t.id, t.state) for task_id, t in found.items()} == {
+            "abc-1": ("abc-1", TaskState.COMPLETED),
+            "DEF-2": ("DEF-2", TaskState.PROCESSING),
+        }
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_an_exact_id_wins_over_one_in_another_letter_case(self, relay: Any, order: int) -> None:
+        relay.answers([task("ABC", "completed"), task("abc")][::order])
+        assert client().get_tasks(["abc"])["abc"].state is TaskState.PROCESSING
+
+    def test_ids_that_differ_in_their_letter_case_alone_are_not_confused(self, relay: Any) -> None:
+        relay.answers([task("aB", "completed")])
+        assert client().get_tasks(["ab", "AB"]) == {}
+
+    def test_texts_are_free_of_the_key_in_any_spelling(self, relay: Any) -> None:
+        relay.answers(r'[{"id": "t1", "state": "failed", "failure_reason": "\u0073k-0123456789 is bad"}]')
+        with LumaClient("http://relay.test", "sk-0123456789", max_retries=0) as keyed:
+            assert keyed.get_tasks(["t1"])["t1"].failure_reason == "*** is bad"
+
+    def test_a_flood_of_records_is_not_read_to_its_end(
+        self, relay: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        relay.answers(b"[" + b'{"id":"t1"},' * 200_000 + b'{"id":"t2"}]')
+        assert list(client().get_tasks(["t1", "t2"])) == ["t1"]
+        assert "more than the 1008 records" in caplog.text
+
     def test_ids_are_asked_for_in_batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
         ids = [f"t{n}" for n in range(250)]
         knowing = Knowing(monkeypatch, known=ids, refused={})

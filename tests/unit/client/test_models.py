@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from airflow_provider_luma.client import (
     decode_tasks,
     models,
 )
+from airflow_provider_luma.client.artifacts import artifact_urls
 from airflow_provider_luma.client.models import Media, is_task_id
 from airflow_provider_luma.exceptions import (
     LumaApiError,
@@ -28,6 +30,7 @@ from airflow_provider_luma.exceptions import (
     LumaServerError,
     LumaTaskNotFoundError,
 )
+from airflow_provider_luma.text import MAX_PROMPT, MAX_TEXT, Cleaner
 
 CLEAN, RAW, MARKED = "https://cdn.test/clean.mp4", "https://cdn.test/raw.mp4", "https://cdn.test/marked.mp4"
 OTHERS = ("before", "after")
@@ -171,7 +174,17 @@ STATES = {
     TaskState.PENDING: ["pending", "queued", "NOT_START", "SUBMITTED", "QUEUED"],
     TaskState.PROCESSING: ["processing", "dreaming", "IN_PROGRESS"],
     TaskState.COMPLETED: ["completed", "succeeded", "SUCCESS"],
-    TaskState.FAILED: ["failed", "FAILURE"],
+    TaskState.FAILED: [
+        "failed",
+        "FAILURE",
+        "fail",
+        "cancelled",
+        "canceled",
+        "expired",
+        "error",
+        "timeout",
+        "rejected",
+    ],
 }
 
 
@@ -343,16 +356,10 @@ class TestFailureReasons:
 
 BROKEN = {
     "the state is a number": b'{"id": "bad", "state": 5}',
-    "the video is a list": b'{"id": "bad", "state": "completed", "video": []}',
-    "a width is a text": b'{"id": "bad", "video": {"url": "https://cdn.test/v", "width": "big"}}',
     "a text is invalid UTF-8": b'{"id": "bad", "state": "\xff\xfe"}',
-    "a number is not JSON": b'{"id": "bad", "state": "pending", "progress": 0x1f}',
-    "a number is too large": b'{"id": "bad", "created_at": 1e999}',
-    "a member is nested too deeply": b'{"id": "bad", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "a word is not JSON": b'{"id": "bad", "state": undefined}',
     "the row is malformed": b'{"id": 1, "task_id": "bad", "status": {}, "data": {"id": "other"}}',
     "the task in the row is malformed": b'{"id": 1, "task_id": "bad", "data": {"id": "bad", "state": []}}',
-    "the task in the row is a text": b'{"id": 1, "task_id": "bad", "data": "soon"}',
     "the task id is null": b'{"id": "bad", "task_id": null, "state": 5}',
     "a comma is missing": b'{"id": "bad", "state": "pending" "x": 1}',
 }
@@ -366,6 +373,259 @@ NAMELESS = {
     "no id": b'{"state": "pending"}',
     "a row number alone": b'{"id": 7, "task_id": null, "status": "SUCCESS"}',
 }
+
+
+# Each stands where a member of a task or a file may be; what is not JSON at all included.
+ODD = {
+    "a text": b'"1360"',
+    "a text with a unit": b'"5s"',
+    "an empty text": b'""',
+    "a list": b"[]",
+    "a list of objects": b"[{}, {}]",
+    "an object": b"{}",
+    "an object with a text": b'{"message": "odd"}',
+    "false": b"false",
+    "NaN": b"NaN",
+    "infinity": b"-Infinity",
+    "a number that is too large": b"1e999",
+    "400 digits": b"9" * 400,
+    "10,000 digits": b"9" * 10_000,
+    "half a surrogate pair": b'"a cat \\ud83d"',
+    "invalid UTF-8": b'"a cat \xff\xfe"',
+    "a control character": b'"a\x01b"',
+    "deep nesting": b"[" * 100_000 + b"]" * 100_000,
+    "a hexadecimal number": b"0x1f",
+    "a word": b"undefined",
+}
+FIELDS = {
+    "created_at": b'"created_at": %b',
+    "request": b'"request": %b',
+    "the prompt": b'"request": {"prompt": %b}',
+    "the ratio": b'"request": {"aspect_ratio": %b}',
+    "artifact": b'"artifact": %b',
+    "thumbnail": b'"thumbnail": %b',
+    "last_frame": b'"last_frame": %b',
+    "failure_reason": b'"failure_reason": %b',
+    "error": b'"error": %b',
+    "an unknown field": b'"palette": %b',
+}
+FILE_FIELDS = ("width", "height", "duration", "media_type", "thumbnail", "palette")
+
+
+class TestOddFields:
+    @pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
+    @pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS.keys())
+    def test_an_odd_field_of_a_task_is_dropped_alone(self, field: bytes, odd: bytes) -> None:
+        task = b'{"id": "t1", "state": "completed", %b, "video": {"url": "%b"}}' % (
+            field % odd,
+            MARKED.encode(),
+        )
+        row = b'{"code": "success", "data": [{"id": 1, "task_id": "t1", "status": "SUCCESS", "data": %b}]}'
+        for body in (task, b"[%b]" % task, row % task):
+            [found] = decode_tasks(body)
+            assert (found.id, found.state, found.problem) == ("t1", TaskState.COMPLETED, None)
+            assert found.video_url == MARKED
+
+    @pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
+    @pytest.mark.parametrize("field", FILE_FIELDS)
+    def test_an_odd_field_of_a_file_is_dropped_alone(self, field: str, odd: bytes) -> None:
+        video = b'{"%b": %b, "url": "%b"}' % (field.encode(), odd, MARKED.encode())
+        [found] = decode_tasks(b'[{"id": "t1", "state": "completed", "video": %b}]' % video)
+        assert (found.state, found.video_url) == (TaskState.COMPLETED, MARKED)
+
+    @pytest.mark.parametrize(
+        ("value", "number"),
+        [
+            ("1360", 1360),
+            ("5s", 5),
+            ("5.04", 5.04),
+            ("0.5 sec", 0.5),
+            ("wide", None),
+            (-1, None),
+            (True, None),
+        ],
+    )
+    def test_a_number_may_be_a_text_with_or_without_its_unit(self, value: Any, number: Any) -> None:
+        task = decode_one(video={"url": MARKED, "width": value, "duration": value})
+        assert task.video == Media(url=MARKED, width=number, duration=number)
+
+    def test_a_number_of_400_digits_is_no_size(self) -> None:
+        assert decode_one(video={"url": MARKED, "width": 10**400}).video == Media(url=MARKED)
+
+    @pytest.mark.parametrize("data", [None, "", [], "null", "soon", 5, False, {}])
+    def test_a_row_around_anything_is_a_row(self, data: Any) -> None:
+        [task] = decode(envelope(row(data, status="FAILURE", fail_reason="moderation")))
+        assert (task.id, task.state, task.failure_reason) == ("t1", TaskState.FAILED, "moderation")
+
+    def test_the_task_in_a_row_may_be_its_json_text(self, seed_task: dict[str, Any]) -> None:
+        [task] = decode(envelope(row(json.dumps(seed_task), task_id=seed_task["id"])))
+        assert [task] == decode([seed_task])
+
+    def test_a_byte_order_mark_is_skipped(self) -> None:
+        for body in (b'[{"id": "t1"}]', b'{"id": "t1", "state": "queued"}'):
+            assert [task.id for task in decode_tasks(b"\xef\xbb\xbf" + body)] == ["t1"]
+
+    @pytest.mark.parametrize("name", ["items", "generations", "tasks", "data"])
+    def test_the_tasks_may_stand_behind_another_name(self, name: str, seed_task: dict[str, Any]) -> None:
+        assert decode({name: [seed_task]}) == decode([seed_task])
+        assert decode({"code": 0, "data": {name: [seed_task], "total": 1}}) == decode([seed_task])
+
+    @pytest.mark.parametrize(
+        "error", [None, False, 0, [], "", {}, {"code": 0, "message": ""}, {"code": "ok"}]
+    )
+    def test_an_error_that_says_nothing_is_none(self, error: Any, seed_task: dict[str, Any]) -> None:
+        assert decode(seed_task | {"error": error}) == decode([seed_task])
+        assert decode({"error": error, "data": [seed_task]}) == decode([seed_task])
+
+    def test_one_odd_record_in_a_large_answer_hurts_no_other(self) -> None:
+        tasks = [
+            {"id": f"t{n}", "state": "completed", "video": {"url": MARKED}, "x": "y" * 500}
+            for n in range(2000)
+        ]
+        for odd in ODD.values():
+            body = json.dumps(tasks).encode().replace(b'"y', b'%b, "z": "y' % odd, 1)
+            for answer in (body, b'{"code": "success", "data": %b}' % body):
+                found = decode_tasks(answer)
+                assert [task.id for task in found] == [task["id"] for task in tasks]
+                assert {task.video_url for task in found} == {MARKED}
+
+
+class TestTexts:
+    EVIL = "\x1b]0;x\x07 \u202e sk-0123456789 \u009b31m\n" * 10_000
+
+    def test_no_text_of_a_relay_is_kept_without_bound_or_with_odd_characters_or_the_key(self) -> None:
+        clean = Cleaner("sk-0123456789")
+        media = {"url": MARKED, "media_type": self.EVIL}
+        fields = {"request": {"prompt": self.EVIL, "aspect_ratio": self.EVIL}, "video": media}
+        for state in ("failed", self.EVIL, "completed"):
+            body = json.dumps([{"id": "t1", "state": state, "failure_reason": self.EVIL, **fields}]).encode()
+            [task] = decode_tasks(body, clean=clean)
+            assert len(repr(task)) < MAX_PROMPT + 3 * MAX_TEXT
+            assert repr(task).isprintable()
+            assert not {"\\x1b", "\\u202e", "sk-0123456789"} & set(repr(task).split())
+            assert "sk-0123456789" not in repr(task)
+
+    def test_a_plain_text_is_only_cut(self) -> None:
+        [task] = decode([{"id": "t1", "state": "completed", "request": {"prompt": "cat " * 5000}}])
+        assert task.prompt == ("cat " * 5000)[:MAX_PROMPT] + "…"
+
+    @pytest.mark.parametrize(
+        "reason", [{"message": "bad"}, {"error": {"reason": "bad"}}, ["bad"], [{"msg": "bad"}]]
+    )
+    def test_a_reason_may_be_an_object_or_a_list(self, reason: Any) -> None:
+        assert decode_one(state="failed", failure_reason=reason).failure_reason == "bad"
+        assert decode_one(state="failed", error=reason).failure_reason == "bad"
+
+
+class TestWhoseStateCounts:
+    @pytest.mark.parametrize("word", ["processing", "queued", "paused", None, ""])
+    def test_a_finished_row_beats_an_unfinished_task(self, word: Any) -> None:
+        [task] = decode(envelope(row({"id": "t1", "state": word}, status="FAILURE", fail_reason="swept")))
+        assert (task.state, task.failure_reason) == (TaskState.FAILED, "swept")
+
+    def test_a_finished_task_beats_an_unfinished_row(self) -> None:
+        [task] = decode(envelope(row({"id": "t1", "state": "failed", "failure_reason": "inner"})))
+        assert (task.state, task.failure_reason) == (TaskState.FAILED, "inner")
+
+    @pytest.mark.parametrize(("inner", "outer"), [("completed", "FAILURE"), ("failed", "SUCCESS")])
+    def test_of_two_ends_a_usable_link_decides(self, inner: str, outer: str) -> None:
+        with_link = {"id": "t1", "state": inner, "video": {"url": MARKED}}
+        for video, state in (({}, TaskState.FAILED), ({"url": "null"}, TaskState.FAILED)):
+            assert decode(envelope(row(with_link | {"video": video}, status=outer)))[0].state is state
+        assert decode(envelope(row(with_link, status=outer)))[0].state is TaskState.COMPLETED
+
+    @pytest.mark.parametrize("name", ["result_url", "fail_reason"])
+    @pytest.mark.parametrize(
+        "data", [None, "", {"id": "t1", "state": "processing"}, {"id": "t1", "video": {}}]
+    )
+    def test_the_only_link_may_stand_in_the_row(self, name: str, data: Any) -> None:
+        [task] = decode(envelope(row(data, **{"status": "SUCCESS", name: RAW})))
+        assert (task.state, task.video_url, task.failure_reason) == (TaskState.COMPLETED, RAW, None)
+
+    def test_a_link_in_the_reason_of_a_failure_is_no_video(self) -> None:
+        [task] = decode(envelope(row({"state": "completed"}, status="FAILURE", fail_reason=RAW)))
+        assert (task.state, task.video_url) == (TaskState.FAILED, None)
+
+    def test_a_state_that_is_not_understood_keeps_its_word_and_its_reason(self) -> None:
+        task = decode_one(state="Asleep", failure_reason="no channel")
+        assert (task.state, task.state_text, task.failure_reason) == (
+            TaskState.UNKNOWN,
+            "Asleep",
+            "no channel",
+        )
+        assert decode_one(state="queued").state_text is None
+
+
+class TestLinks:
+    BAD = (
+        "",
+        "  ",
+        "null",
+        "x.mp4",
+        "/x.mp4",
+        "//cdn.test/x",
+        "ftp://cdn.test/x",
+        "javascript:alert(1)",
+        "https://",
+    )
+
+    @pytest.mark.parametrize(
+        "bad", [*BAD, "https:///x", "https://?x", "https://a\nb/", "https://a/\x1b", None, 5, {}]
+    )
+    def test_a_bad_link_is_dropped_alone(self, bad: Any) -> None:
+        for video in ({"download_url": bad, "url": MARKED}, {"download_url": MARKED, "url": bad}):
+            assert decode_one(video=video).video_url == MARKED
+        assert decode_one(video={"url": bad}, video_raw={"url": RAW}).video_url == RAW
+        assert decode_one(video=bad, artifact={"video": {"url": MARKED}}).video_url == MARKED
+
+    def test_a_link_of_megabytes_is_dropped(self) -> None:
+        assert decode_one(video={"url": MARKED, "download_url": MARKED + "x" * 10_000}).video_url == MARKED
+
+    @pytest.mark.parametrize("link", ["HTTPS://cdn.test/V", "Https://cdn.test/V", " https://cdn.test/V\n"])
+    def test_the_case_of_a_scheme_and_blanks_around_a_link_mean_nothing(self, link: str) -> None:
+        assert decode_one(video={"url": link}).video_url == "https://cdn.test/V"
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"video": RAW},
+            {"assets": {"video": RAW}},
+            {"assets": {"video": {"url": RAW}}},
+            {"output": [{"type": "image", "url": MARKED}, {"type": "video", "url": RAW}]},
+            {"output": [RAW]},
+            {"output": RAW},
+            {"metadata": {"url": RAW}},
+            {"video_url": RAW},
+            {"result_url": RAW},
+        ],
+    )
+    def test_the_link_may_stand_elsewhere(self, fields: dict[str, Any]) -> None:
+        assert decode_one(**fields).video_url == RAW
+
+    def test_every_link_of_a_video_is_a_candidate_in_its_order(self) -> None:
+        task = decode_one(video={"url": MARKED, "download_url": CLEAN}, video_raw={"url": RAW})
+        assert task.video_urls == artifact_urls(task, "video") == (CLEAN, RAW, MARKED)
+        assert task.video_url == CLEAN
+
+
+class TestFloods:
+    @pytest.mark.parametrize("record", [b"{}", b'{"id":"a"}', b"1", b"[]", b'{"id":"a","x":{}}', b'""'])
+    @pytest.mark.parametrize("shape", [b"[%b]", b'{"code":"success","data":[%b]}'])
+    def test_no_more_records_are_looked_at_than_asked_for(
+        self, record: bytes, shape: bytes, mocker: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        made = mocker.spy(models._Decoder, "_record")
+        flood = shape % b",".join([record] * 500_000)
+        with suppress(LumaResponseError):
+            # What fits into one chunk is decoded at once.
+            assert len(decode_tasks(flood, most=100)) < 100_000
+        assert made.call_count <= 100
+
+    def test_an_answer_that_holds_more_than_it_may_is_warned_of(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        decode_tasks(b"[" + b",".join([b'{"id":"a"}'] * 100_000) + b"]", most=10)
+        assert "more than the 10 records" in caplog.text
 
 
 class TestMalformedTasks:

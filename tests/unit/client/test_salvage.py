@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_luma.client.salvage import array_elements, first_document, object_members
+from airflow_provider_luma.client.salvage import (
+    ILLEGIBLE,
+    ArrayCutter,
+    array_elements,
+    first_document,
+    loose_json,
+    object_members,
+)
 
 JSON = st.recursive(
     st.none()
@@ -82,10 +89,47 @@ class TestObjectMembers:
     def test_a_member_that_breaks_off_is_kept_as_far_as_it_goes(self) -> None:
         assert object_members(b'{"id": "a", "state": "comp') == {b"id": b'"a"', b"state": b'"comp'}
 
-    @pytest.mark.parametrize("document", [b"{1: 2}", b'{"a": 1, b: 2}', b"{[]}"])
-    def test_a_member_without_a_name_is_an_error(self, document: bytes) -> None:
-        with pytest.raises(ValueError, match="no name"):
-            object_members(document)
+    @pytest.mark.parametrize(
+        ("document", "members"),
+        [(b"{1: 2}", {}), (b'{"a": 1, b: 2, "c": 3}', {b"a": b"1", b"c": b"3"}), (b"{[]}", {})],
+    )
+    def test_a_member_without_a_name_is_left_out(self, document: bytes, members: dict[bytes, bytes]) -> None:
+        assert object_members(document) == members
+
+
+class TestArrayCutter:
+    @given(
+        value=st.lists(st.dictionaries(st.sampled_from("abc"), JSON, max_size=3) | JSON, max_size=8),
+        size=st.integers(1, 60),
+        indent=st.sampled_from([None, 2]),
+        accept=st.booleans(),
+    )
+    def test_the_chunks_and_the_elements_of_those_that_are_no_json_are_the_array(
+        self, value: list[Any], size: int, indent: int | None, accept: bool
+    ) -> None:
+        cutter, found = ArrayCutter(json.dumps(value, indent=indent).encode(), size=size), []
+        while not cutter.done:
+            chunk = cutter.chunk()
+            try:
+                assert accept
+                found += json.loads(chunk)
+                cutter.accept()
+            except (ValueError, AssertionError):
+                found += [json.loads(element) for element in cutter.elements()]
+        assert found == value
+
+
+class TestLooseJson:
+    @given(JSON)
+    def test_json_is_what_it_is(self, value: Any) -> None:
+        assert loose_json(json.dumps(value).encode()) == value
+
+    def test_what_is_not_json_is_dropped_alone(self) -> None:
+        deep = b"[" * 100_000
+        text = b'{"a": {"b": 0x1, "c": [2, NaN, %b], "d": 1e999}, "e": "\xff\\ud83d", "f": 4' % deep
+        found = loose_json(text)
+        assert isinstance(found, dict)
+        assert found["a"]["b"] is ILLEGIBLE
 
 
 class TestFirstDocument:
