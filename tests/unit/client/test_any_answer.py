@@ -75,9 +75,11 @@ MEMBERS = [
 @pytest.fixture(autouse=True, scope="module")
 def quiet_log() -> Any:
     logger = logging.getLogger("airflow_provider_luma")
-    level, logger.level = logger.level, logging.ERROR
+    level = logger.level
+    # Not by assignment: the loggers below remember what is enabled until setLevel clears that.
+    logger.setLevel(logging.ERROR)
     yield
-    logger.level = level
+    logger.setLevel(level)
 
 
 def decode(body: bytes) -> list[LumaTask] | LumaError:

@@ -108,8 +108,11 @@ class TestSettings:
             ({"host": "relay.test"}, "password field"),
             ({"password": KEY, "host": "relay .test"}, "blanks"),
             ({"password": KEY, "host": "https://me:hidden@relay.test"}, "credentials"),
-            ({"password": KEY, "extra": {"batch_size": 0}}, "batch_size is 0"),
-            (f"luma://:{KEY}@relay.test?read_timeout=soon", "read_timeout is 'soon'"),
+            (
+                {"password": KEY, "extra": {"batch_size": 0}},
+                "batch_size must be a whole number of at least 1; got 0",
+            ),
+            (f"luma://:{KEY}@relay.test?read_timeout=soon", "at most 86400; got 'soon'"),
         ],
     )
     def test_what_is_wrong_is_named_with_the_connection(
