@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 constraints=constraints/airflow-3.3.2.txt
 
-if ! python=$(tools/find_python.sh 3.11 3.12 3.13); then
+if ! python=$(tools/find_python.sh 3.11 3.12 3.13 3.14); then
     echo "Install one, for example: sudo apt-get install python3 python3-venv (Debian 12 and newer)" >&2
     exit 1
 fi

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_luma.sandbox import LumaSandbox
+from tests.support.once import once_per_run
 from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
@@ -69,12 +72,36 @@ def connected(sandbox: LumaSandbox, connect: Callable[..., None]) -> LumaSandbox
 
 
 @pytest.fixture(scope="session")
-def metadata_database() -> None:
-    from airflow import settings
+def new_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """An SQLite file with the tables of this Airflow and nothing in them, to be copied."""
     from airflow.utils.db import initdb
 
+    def make(file: Path) -> None:
+        initdb()
+        copy_database(own_database(), file)
+
+    return once_per_run(tmp_path_factory, worker_id, "airflow.db", make)
+
+
+def own_database() -> Path:
+    from airflow import settings
+    from sqlalchemy.engine import make_url
+
+    return Path(make_url(settings.SQL_ALCHEMY_CONN).database or "")
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy what is committed, though either file may be in use."""
+    with closing(sqlite3.connect(source)) as here, closing(sqlite3.connect(target)) as there:
+        here.backup(there)
+
+
+@pytest.fixture(scope="session")
+def metadata_database(new_database: Path) -> None:
+    from airflow import settings
+
     Path(settings.DAGS_FOLDER).mkdir(exist_ok=True)
-    initdb()
+    copy_database(new_database, own_database())
 
 
 class RunResult:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,9 +53,7 @@ with DAG("killed", schedule=None, params={"ids": [], "folder": ""}) as dag:
 RUN_DAG = """
 import json, runpy, sys
 from datetime import UTC, datetime
-from airflow.utils.db import initdb
 
-initdb()
 folder, dag_file, *ids = sys.argv[1:]
 at = datetime(2026, 1, 1, tzinfo=UTC)
 dag = runpy.run_path(dag_file)["dag"]
@@ -109,12 +108,13 @@ def assert_all_whole(folder: Path, ids: list[str]) -> None:
 
 @pytest.mark.every_airflow
 def test_a_retry_after_a_kill_ends_with_whole_files_and_no_leftovers(
-    sandbox: LumaSandbox, tmp_path: Path
+    sandbox: LumaSandbox, tmp_path: Path, new_database: Path
 ) -> None:
     ids = [sandbox.add_task(state="completed") for _ in range(6)]
     folder, home, dag_file = tmp_path / "videos", tmp_path / "home", tmp_path / "home" / "dags" / "killed.py"
     dag_file.parent.mkdir(parents=True)
     dag_file.write_text(DAG_FILE)
+    shutil.copy(new_database, home / "airflow.db")
     environment = os.environ | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dag_file.parent),

@@ -119,8 +119,8 @@ def _task_id(name: str) -> str:
     return name.replace(" ", "_").replace("-", "_")
 
 
-@pytest.fixture(scope="module", params=["bare", "envelope"])
-def run(request: pytest.FixtureRequest, run_dag: Callable[..., Any]) -> Iterator[Run]:
+@pytest.fixture(scope="module")
+def run(run_dag: Callable[..., Any]) -> Iterator[Run]:
     errors: Errors = {}
 
     def note(context: Any) -> None:
@@ -128,7 +128,7 @@ def run(request: pytest.FixtureRequest, run_dag: Callable[..., Any]) -> Iterator
 
     with (
         pytest.MonkeyPatch.context() as patch,
-        LumaSandbox(dialect=request.param, submit_status=201) as sandbox,
+        LumaSandbox(dialect="envelope", submit_status=201) as sandbox,
         socket.socket() as closed,
     ):
         client = RelaySettings.client

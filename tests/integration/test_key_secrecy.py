@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -32,9 +33,6 @@ PROMPT = "a zeppelin over zanzibar"
 PROGRAM = """
 import json, os, runpy, sys, urllib.request
 
-from airflow.utils.db import initdb
-
-initdb()
 dag_file, sandbox_url, prompt, scenarios = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
 
 def steer(method, body=None):
@@ -103,11 +101,12 @@ def sandbox() -> Iterator[LumaSandbox]:
 
 
 @pytest.fixture
-def home(sandbox: LumaSandbox, tmp_path: Path) -> Path:
+def home(sandbox: LumaSandbox, tmp_path: Path, new_database: Path) -> Path:
     """An Airflow home in which all scenarios have run."""
     home = tmp_path
     log = home / "logs" / "run.log"
     log.parent.mkdir()
+    shutil.copy(new_database, home / "airflow.db")
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "AIRFLOW_HOME": str(home),

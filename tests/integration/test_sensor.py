@@ -125,18 +125,15 @@ def test_soft_fail_skips_in_place_of_failing(
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("mode", "fault"),
+    # A later time, an answer that is none, no answer. The tests of client and poller have all the others.
     [
-        faults.too_many_requests(),
-        faults.too_many_requests(retry_after=1),
-        faults.do_request_failed(),
-        faults.bad_gateway(),
-        faults.ok_html(),
-        faults.ok_with_error(),
-        faults.drop(),
-        faults.truncated(),
+        ("poke", faults.too_many_requests(retry_after=1)),
+        ("reschedule", faults.ok_html()),
+        ("deferrable", faults.drop()),
     ],
-    ids=lambda fault: fault.name,
+    indirect=["mode"],
+    ids=lambda value: value if isinstance(value, str) else value.name,
 )
 @pytest.mark.every_airflow
 def test_passing_trouble_is_waited_out(

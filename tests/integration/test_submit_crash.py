@@ -18,6 +18,7 @@ import msgspec
 import pytest
 
 from tests.support.crash_lab import Case, Protocol, Try
+from tests.support.once import once_per_run
 
 ROOT = Path(__file__).parents[2]
 MOMENTS = 200
@@ -25,12 +26,16 @@ SEED = 20_240_229
 
 
 @pytest.fixture(scope="module")
-def protocol(tmp_path_factory: pytest.TempPathFactory) -> Protocol:
-    folder = tmp_path_factory.mktemp("tries")
-    command = [sys.executable, "-m", "tests.support.crash_lab", folder, str(MOMENTS), str(SEED)]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
-    assert finished.returncode == 0, finished.stderr.decode()[-5000:]
-    return msgspec.json.decode(finished.stdout, type=Protocol)
+def protocol(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Protocol:
+    def kill_many(file: Path) -> None:
+        folder = tmp_path_factory.mktemp("tries")
+        command = [sys.executable, "-m", "tests.support.crash_lab", folder, str(MOMENTS), str(SEED)]
+        finished = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+        assert finished.returncode == 0, finished.stderr.decode()[-5000:]
+        file.write_bytes(finished.stdout)
+
+    file = once_per_run(tmp_path_factory, worker_id, "crash_lab.json", kill_many)
+    return msgspec.json.decode(file.read_bytes(), type=Protocol)
 
 
 @pytest.fixture(params=["by_step", "by_chance", "by_timeout"])
