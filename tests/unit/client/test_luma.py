@@ -452,17 +452,20 @@ class TestWhatCannotBeSent:
 
 
 class TestHowLargeAnAnswerMayBe:
-    def test_it_grows_with_the_ids_that_are_asked_for(self, relay: Any) -> None:
-        padded = [task(f"t{n}", prompt="x" * 60_000) for n in range(100)]
-        relay.answers(padded)
-        assert len(client().get_tasks([f"t{n}" for n in range(100)])) == 100
+    def test_a_batch_whose_tasks_have_the_longest_prompts_is_taken(self, relay: Any) -> None:
+        ids = [f"t{n}" for n in range(100)]
+        relay.answers([task(task_id, prompt="x" * 60_000) for task_id in ids])
+        assert len(client().get_tasks(ids)) == 100
 
-        relay.answers(padded)
-        with pytest.raises(LumaResponseError, match="larger than"):
-            client().get_tasks(["t1"])
+    def test_it_grows_with_the_ids_that_are_asked_for(self) -> None:
+        assert answer_bound(1_001) - answer_bound(1) >= 1_000 * 60_000
+
+    def test_an_answer_that_repeats_the_image_of_the_request_is_taken(self, relay: Any) -> None:
+        relay.answers([task("t1", request={"prompt": "a cat", "image_url": "A" * 13_500_000})])
+        assert client().get_tasks(["t1"])["t1"].prompt == "a cat"
 
     def test_a_bomb_is_not_unpacked_beyond_it(self, relay: Any) -> None:
-        bomb = gzip.compress(b"[" + b"{}," * 5_000_000 + b"{}]")
+        bomb = gzip.compress(b"[" + b"{}," * 6_000_000 + b"{}]")
         relay.answers(bomb, headers={"Content-Encoding": "gzip"})
         with pytest.raises(LumaResponseError, match="larger than"):
             client().get_tasks(["t1"])
