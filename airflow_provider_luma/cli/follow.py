@@ -9,7 +9,8 @@ from typing import Final
 
 from airflow_provider_luma.client.luma import LumaClient
 from airflow_provider_luma.client.models import LumaTask
-from airflow_provider_luma.exceptions import LumaError, LumaInterruptedError, shorten_ids
+from airflow_provider_luma.delays import delay_before_retry
+from airflow_provider_luma.exceptions import LumaInterruptedError, shorten_ids
 from airflow_provider_luma.waiting.progress import Verdict
 from airflow_provider_luma.waiting.watch import Watch
 
@@ -56,15 +57,9 @@ def _follow(
 ) -> Verdict:
     deadline = time.monotonic() + timeout
     while True:
-        try:
-            tasks = client.get_tasks(watch.progress.open_ids)
-        except LumaError as error:
-            tasks = {}
-            watch.take_error(error)
-        else:
-            watch.take(tasks)
-        after_poll(tasks)
+        after_poll(watch.poll(client))
         verdict = watch.verdict(timed_out=time.monotonic() >= deadline)
         if verdict != "waiting":
             return verdict
-        time.sleep(max(0.0, min(interval, deadline - time.monotonic())))
+        pause = delay_before_retry(watch.retry_after, own=interval)
+        time.sleep(max(0.0, min(pause, deadline - time.monotonic())))

@@ -210,11 +210,14 @@ class Transfer:
             raise BrokenTransferError(f"the host sent more than it announced: {standing}")
         if self._total is not None and self.received != self._total:
             raise BrokenTransferError(f"the connection ended after {self.standing}")
-        if self._partial is None:
-            self._begin_file(url, response, b"")
-        assert self._completeness is not None
         # A part of a file of unknown size may come whole without being the last one.
         framed = response.status == 200 and response.chunked
+        if self._partial is None:
+            if self._total is None and not framed:
+                # Headers that break off look like an answer without a length and without a body.
+                raise BrokenTransferError("the connection ended before the first byte of the file")
+            self._begin_file(url, response, b"")
+        assert self._completeness is not None
         if not (self._total is not None or framed or self._completeness.proven):
             raise BrokenTransferError(f"the connection ended in mid-file, after {self.standing}")
         version, size = self._announced or (None, self.received)

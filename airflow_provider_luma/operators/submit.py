@@ -369,9 +369,9 @@ class LumaSubmitOperator(BaseOperator):
             verdict = watch.verdict(timed_out=time.monotonic() >= deadline)
             if verdict != "waiting":
                 return watch.report(verdict, waited=f"the timeout of {self.timeout:g} s")
-            pause = max(0.0, min(self.poll_interval, deadline - time.monotonic()))
+            pause = delay_before_retry(watch.retry_after, own=self.poll_interval)
             stop = self._stop or Stop()
-            stop.pause(pause)
+            stop.pause(max(0.0, min(pause, deadline - time.monotonic())))
             if stop.asked:
                 raise LumaInterruptedError(
                     f"Waiting was stopped from outside; a retry waits for the same videos: {shorten_ids(ids)}"

@@ -52,12 +52,15 @@ class Watch:
         """Seconds that the relay asked to be left alone at the last poll, if it did; they are bounded."""
         return self._retry_after
 
-    def poll(self, client: LumaClient) -> None:
+    def poll(self, client: LumaClient) -> dict[str, LumaTask]:
         """
         Ask the relay once for the open ids; a failure is taken in like an answer.
 
         What some calls answer counts, although others fail. When several fail in a row, the rest is left for
         the next poll, because each may take as long as the client's timeouts and retries allow.
+
+        :param client: The relay.
+        :return: The tasks that the relay knows, as far as it could be asked.
         """
         ids = self.progress.open_ids
         batches = [ids[start : start + client.batch_size] for start in range(0, len(ids), client.batch_size)]
@@ -80,6 +83,7 @@ class Watch:
                 asked += batch
                 failed_in_a_row = 0
         self.take(tasks, asked=asked, error=errors[-1] if errors else None)
+        return tasks
 
     def take(
         self,

@@ -18,7 +18,7 @@ from airflow_provider_luma.waiting.watch import Watch
 @pytest.mark.parametrize("where", ["poll", "pause"])
 def test_an_interrupted_wait_names_the_ids_that_keep_running(mocker: MockerFixture, where: str) -> None:
     done = LumaTask(id="done-1", state=TaskState.COMPLETED, video=Media(url="https://cdn.test/a.mp4"))
-    client = mocker.create_autospec(LumaClient, instance=True)
+    client = mocker.create_autospec(LumaClient, instance=True, batch_size=100)
     client.get_tasks.side_effect = [{"done-1": done}, KeyboardInterrupt]
     mocker.patch.object(module.time, "sleep", side_effect=[KeyboardInterrupt] if where == "pause" else None)
     watch = Watch(Progress.of(["done-1", "open-2", "open-3"]), WaitPolicy(), logging.getLogger(__name__))

@@ -341,6 +341,12 @@ class TestLinks:
 
         assert lab.kept([self.D, self.R]) == FILM
 
+    def test_headers_that_break_off_are_a_broken_connection(self, lab: Lab) -> None:
+        lab.host("cdn.example/clean.mp4", b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n", reply(FILM))
+
+        assert lab.kept([self.D]) == FILM
+        assert lab.urls() == ["cdn.example/clean.mp4"] * 2
+
     def test_a_file_that_is_too_large_is_not_taken_in_another_form(self, lab: Lab) -> None:
         self.host(lab, self.D)
         lab.host("raw.example/raw.mp4", reply(film("small", 200_000)))
