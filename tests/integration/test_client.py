@@ -293,7 +293,7 @@ class TestReads:
     ) -> None:
         sandbox.fail_next(call, fault)
 
-        with pytest.raises(LumaResponseError, match=r"larger than 0\.312 MiB"):
+        with pytest.raises(LumaResponseError, match=r"larger than 16\.1 MiB"):
             READS[call](client, task_id)
 
     @pytest.mark.parametrize(
@@ -597,7 +597,7 @@ class TestPayingOnce:
     ) -> None:
         sandbox.fail_next(call, faults.huge(), accepted=True)
 
-        with pytest.raises(LumaAmbiguousSubmitError, match=r"larger than 0\.312 MiB"):
+        with pytest.raises(LumaAmbiguousSubmitError, match=r"larger than 16\.1 MiB"):
             SUBMITS[call](client, task_id)
 
         assert sandbox.count(call) == 1

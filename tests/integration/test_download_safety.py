@@ -56,7 +56,7 @@ class Lab:
         :param hosts: The connection's ``allowed_artifact_hosts``.
         """
         film = {"url": link, "download_url": link}
-        script = {} if link is None else {"overrides": {"video": film, "video_raw": film}}
+        script = {} if link is None else {"overrides": {"video": film, "video_raw": film, "artifact": None}}
         extra = {"allowed_artifact_hosts": hosts, "read_timeout": 5, **self.route_settings}
         settings = RelaySettings.from_fields(
             host=self.sandbox.base_url, password=self.sandbox.api_key, extra=json.dumps(extra)

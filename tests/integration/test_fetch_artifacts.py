@@ -271,7 +271,7 @@ class TestMissingArtifacts:
     def test_an_illegible_record_is_retried(
         self, fetch: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str]
     ) -> None:
-        broken = connected.add_task(state="completed", overrides={"state": 17})
+        broken = connected.add_task(state="completed", overrides={"state": 17}, row_overrides={"status": 17})
 
         run = fetch([broken], retries=1)
 

@@ -125,7 +125,7 @@ def home(sandbox: LumaSandbox, tmp_path: Path, new_database: Path) -> Path:
             cwd=home,
             stdout=file,
             stderr=subprocess.STDOUT,
-            timeout=PATIENCE,
+            timeout=len(SCENARIOS) * PATIENCE,
         )
     assert finished.returncode == 0, log.read_text()[-5000:]
     return home

@@ -178,7 +178,7 @@ def test_a_key_that_is_refused_after_a_poll_that_worked_is_waited_out(
 
 def test_a_malformed_task_does_not_hurt_the_others(wait: Callable[..., Any], connected: LumaSandbox) -> None:
     good = connected.add_task(completes_after=0.3)
-    broken = connected.add_task(state="completed", overrides={"state": 17})
+    broken = connected.add_task(state="completed", overrides={"state": 17}, row_overrides={"status": 17})
 
     run = wait([broken, good], max_failed=1, missing_polls=2)
 
