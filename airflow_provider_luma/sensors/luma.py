@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -199,9 +199,6 @@ class LumaTaskSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Poll until the tasks have come to their end; when deferrable, poll once and defer."""
         first_reschedule = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
-        if isinstance(first_reschedule, str):
-            # Airflow 3.1.0 hands it on as the text of its API when it runs a Dag in one process.
-            first_reschedule = datetime.fromisoformat(first_reschedule)
         self._started = first_reschedule.timestamp() if first_reschedule else time.time()
         return super().execute(context)
 
