@@ -18,4 +18,6 @@ os.environ |= {
     "AIRFLOW_HOME": _HOME,
     "AIRFLOW__CORE__DAGS_FOLDER": f"{_HOME}/dags",
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    # Airflow 3.1 would otherwise run the Dag of the test before that has the same name.
+    "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
 }

@@ -25,10 +25,14 @@ compile() {
 mkdir -p constraints
 compile 3.4.0b2 3.15 --group test
 compile 3.3.2 3.15 --group dev
-compile 3.2.2 3.15 --group test
-# Airflow 3.1 breaks on dependencies that came long after it (structlog 25.5), so it gets those of its days. For
-# 3.1.0 the package's own dependencies are at their declared minimum: that makes the minimum a tested one.
+# Older ones break on dependencies that came long after them (3.2.2 on pydantic 2.14, 3.1.0 on structlog 25.5), so
+# they get those of their days. For 3.1.0 the package's own dependencies are at their declared minimum: that makes
+# the minimum a tested one.
+compile 3.2.2 3.15 --group test \
+    --exclude-newer 2026-06-15 --exclude-newer-package apache-airflow-providers-common-compat=2026-11-01 \
+    --exclude-newer-package pytest=2026-11-01
 compile 3.1.8 3.14 --group test \
-    --exclude-newer 2026-04-01 --exclude-newer-package apache-airflow-providers-common-compat=2026-11-01
+    --exclude-newer 2026-04-01 --exclude-newer-package apache-airflow-providers-common-compat=2026-11-01 \
+    --exclude-newer-package pytest=2026-11-01
 compile 3.1.0 3.14 --group test --resolution lowest-direct \
     --exclude-newer 2025-10-01 --exclude-newer-package apache-airflow-providers-common-compat=2026-11-01

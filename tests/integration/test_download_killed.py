@@ -21,6 +21,7 @@ from airflow_provider_luma.sandbox import LumaSandbox, faults
 from airflow_provider_luma.sandbox.media_host import media_file
 from tests.support.patience import PATIENCE
 
+ROOT = Path(__file__).parents[2]
 SIZE = 3_000_000
 
 # The same owner in each process, as for the tries of one Airflow task.
@@ -51,12 +52,16 @@ with DAG("killed", schedule=None, params={"ids": [], "folder": ""}) as dag:
 """
 
 RUN_DAG = """
-import json, runpy, sys
+import runpy, sys
 from datetime import UTC, datetime
 
-folder, dag_file, *ids = sys.argv[1:]
+root, folder, dag_file, *ids = sys.argv[1:]
 at = datetime(2026, 1, 1, tzinfo=UTC)
 dag = runpy.run_path(dag_file)["dag"]
+# The package itself comes from where it is installed.
+sys.path.append(root)
+from tests.support import dag_bags
+dag_bags.store(dag)
 run = dag.test(run_after=at, logical_date=at, run_conf={"ids": ids, "folder": folder})
 print(run.run_id)
 sys.exit(str(run.state) != "success")
@@ -120,7 +125,7 @@ def test_a_retry_after_a_kill_ends_with_whole_files_and_no_leftovers(
         "AIRFLOW__CORE__DAGS_FOLDER": str(dag_file.parent),
         "AIRFLOW_CONN_LUMA_DEFAULT": sandbox.airflow_connection,
     }
-    command = [sys.executable, "-c", RUN_DAG, str(folder), str(dag_file), *ids]
+    command = [sys.executable, "-c", RUN_DAG, str(ROOT), str(folder), str(dag_file), *ids]
     sandbox.fail_when("media", faults.stall(0.9), ids=ids[4:])
 
     with subprocess.Popen(

@@ -90,7 +90,6 @@ def event_of(trigger: LumaTaskTrigger) -> TriggerEvent:
 
 class TestStoredDag:
     @pytest.mark.parametrize("ids", [["a", "b"], "{{ params.ids }}"])
-    @pytest.mark.every_airflow
     def test_it_is_the_same_from_parse_to_parse(self, ids: Any) -> None:
         stored = [DagSerialization.to_dict(dag_of(luma_task_ids=ids)) for _ in range(2)]
 
@@ -189,7 +188,6 @@ class TestMapping:
 class TestEvents:
     """From the stored Dag to the event, against a relay."""
 
-    @pytest.mark.every_airflow
     def test_success_carries_the_ids(self, connected: LumaSandbox) -> None:
         good, bad = connected.add_task(completes_after=0), connected.add_task(fails_with="no")
         dag = dag_of(luma_task_ids="{{ dag_run.conf['ids'] }}", max_failed=1)

@@ -377,8 +377,8 @@ class TestManifest:
 
             @task
             def read(manifest: dict[str, Any]) -> list[str]:
-                with ObjectStoragePath(manifest["manifest_path"]).open() as file:
-                    return [json.loads(line)["id"] for line in file]
+                lines = ObjectStoragePath(manifest["manifest_path"]).read_text().splitlines()
+                return [json.loads(line)["id"] for line in lines]
 
             read(fetch.output)
 

@@ -50,7 +50,8 @@ def run_one(run_dag: Callable[..., Any], connected: LumaSandbox) -> Callable[...
         errors: list[str] = []
 
         def note(context: Any) -> None:
-            errors.append(str(context["exception"]))
+            # Airflow 3.1.0 doesn't say it.
+            errors.append(str(context.get("exception")))
 
         common: dict[str, Any] = {
             "task_id": "buy",
@@ -359,11 +360,15 @@ class TestRetries:
             retries=100,
         )
 
-        assert Counter(bought(connected)) == dict.fromkeys(prompts, 1)
+        assert run.task("buy").try_number > 1
+        assert set(Counter(bought(connected)).values()) == {1}
         if AIRFLOW_V_3_3_PLUS:
             assert run.task_state("buy") == "success"
-            assert run.task("buy").try_number > 1
+            assert sorted(bought(connected)) == sorted(prompts)
             assert set(run.xcom("buy")) == {generation.id for generation in connected.generations}
+        else:
+            # A second try knows nothing of the first, and sends nothing.
+            assert (run.task_state("buy"), run.task("buy").try_number) == ("failed", 2)
 
     @pytest.mark.every_airflow
     def test_changed_inputs_buy_what_is_new_and_say_so(
@@ -403,7 +408,7 @@ class TestRetries:
 
     @pytest.mark.every_airflow
     def test_an_unclear_request_stops_the_list_and_the_ids_so_far_are_told(
-        self, run_one: Callable[..., Any], connected: LumaSandbox
+        self, run_one: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str]
     ) -> None:
         connected.fail_when("submit", faults.bad_gateway(), containing="second", accepted=True)
         run = run_one(LumaGenerateVideosOperator, requests=requests("first", "second", "third"), retries=3)
@@ -411,7 +416,7 @@ class TestRetries:
         assert (run.task_state("buy"), run.task("buy").try_number) == ("failed", 1)
         assert bought(connected) == ["first", "second"]
         assert list(run.xcom("buy", "luma_tasks")) == [connected.generations[0].id]
-        assert "Without an id: 2 (requests 1, 2)." in run.errors[0]
+        assert "Without an id: 2 (requests 1, 2)." in log_text()
 
     @pytest.mark.parametrize("wait", [0.8, 1.5])
     def test_retry_after_is_waited_for(
