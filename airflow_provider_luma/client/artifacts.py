@@ -22,7 +22,7 @@ def artifact_urls(task: LumaTask, artifact: str) -> tuple[str, ...]:
     Return every URL under which one of a task's files may be found, the preferred one first.
 
     :param task: The task.
-    :param artifact: One of :data:`ARTIFACTS`.
+    :param artifact: ``video``, ``video_raw``, ``thumbnail`` or ``last_frame``.
     """
     if artifact == "video":
         return task.video_urls

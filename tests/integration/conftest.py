@@ -142,7 +142,7 @@ class RunResult:
 @pytest.fixture(scope="session")
 def rescheduled_sensors_run_in_one_process() -> Iterator[None]:
     """
-    Mend how Airflow 3.1.0 runs a rescheduled sensor in one process: the time of its first try arrives as text.
+    Mend how Airflow 3.1.0 reschedules sensors in one process: the time of their first try arrives as text.
 
     Airflow's own sensors break on it. What a worker is sent goes through a model that makes it a time.
     """
