@@ -9,13 +9,14 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_luma.sandbox import LumaSandbox
-from airflow_provider_luma.version_compat import AIRFLOW_V_3_2_PLUS
+from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
 from tests.support.once import once_per_run
 from tests.support.patience import PATIENCE
 
@@ -140,12 +141,18 @@ class RunResult:
 
 
 @pytest.fixture(scope="session")
-def rescheduled_sensors_run_in_one_process() -> Iterator[None]:
+def dag_test() -> Iterator[None]:
     """
+<<<<<<< HEAD
     Mend how Airflow 3.1.0 reschedules sensors in one process: the time of their first try arrives as text.
+=======
+    Mend ``dag.test()`` of Airflow 3.1 and 3.2, where it differs from what workers do.
+>>>>>>> versions
 
-    Airflow's own sensors break on it. What a worker is sent goes through a model that makes it a time.
+    Before 3.3 it builds Airflow's API for each task, which takes seconds. In 3.1.0 the time of a rescheduled
+    sensor's first try arrives as text, on which Airflow's own sensors break; a worker gets a time.
     """
+    from airflow.sdk.execution_time import supervisor
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     ask = RuntimeTaskInstance.get_first_reschedule_date
@@ -155,15 +162,14 @@ def rescheduled_sensors_run_in_one_process() -> Iterator[None]:
         return datetime.fromisoformat(at) if isinstance(at, str) else at
 
     with pytest.MonkeyPatch.context() as patch:
-        if not AIRFLOW_V_3_2_PLUS:
+        if not AIRFLOW_V_3_3_PLUS:
+            patch.setattr(supervisor, "in_process_api_server", cache(supervisor.in_process_api_server))
             patch.setattr(RuntimeTaskInstance, "get_first_reschedule_date", get_first_reschedule_date)
         yield
 
 
 @pytest.fixture(scope="session")
-def run_dag(
-    metadata_database: None, rescheduled_sensors_run_in_one_process: None
-) -> Callable[[DAG], RunResult]:
+def run_dag(metadata_database: None, dag_test: None) -> Callable[[DAG], RunResult]:
     """Run a Dag that exists in the test alone, with its triggers, to its end."""
 
     def run(dag: DAG, **run_arguments: Any) -> RunResult:
