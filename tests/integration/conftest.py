@@ -143,11 +143,7 @@ class RunResult:
 @pytest.fixture(scope="session")
 def dag_test() -> Iterator[None]:
     """
-<<<<<<< HEAD
-    Mend how Airflow 3.1.0 reschedules sensors in one process: the time of their first try arrives as text.
-=======
     Mend ``dag.test()`` of Airflow 3.1 and 3.2, where it differs from what workers do.
->>>>>>> versions
 
     Before 3.3 it builds Airflow's API for each task, which takes seconds. In 3.1.0 the time of a rescheduled
     sensor's first try arrives as text, on which Airflow's own sensors break; a worker gets a time.
