@@ -350,11 +350,11 @@ class TestRetries:
         self, run_one: Callable[..., Any], connected: LumaSandbox, most: int
     ) -> None:
         prompts = [f"prompt {number}" for number in range(12)]
-        connected.fail_when("submit", faults.latency(0.15), accepted=True)
+        connected.fail_when("submit", faults.latency(1), accepted=True)
         run = run_one(
             LumaGenerateVideosOperator,
             requests=requests(*prompts),
-            execution_timeout=timedelta(seconds=0.5),
+            execution_timeout=timedelta(seconds=3),
             max_in_flight=most,
             # A try that a busy machine gives no time to send anything costs one too.
             retries=100,
