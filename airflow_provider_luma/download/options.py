@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from airflow_provider_luma.client.artifacts import Artifact, check_artifacts
 from airflow_provider_luma.exceptions import LumaConfigError
+from airflow_provider_luma.validation import whole_number
 
 OnExisting = Literal["skip", "replace", "fail"]
 
@@ -57,9 +58,7 @@ class DownloadOptions:
                 f"on_existing must be 'skip', 'replace' or 'fail', got {self.on_existing!r}."
             )
         for name in ("max_bytes", "max_concurrency", "attempts"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise LumaConfigError(f"{name} must be a whole number of at least 1, got {value!r}.")
+            whole_number(name, getattr(self, name), least=1)
         for name in ("file_timeout", "backoff", "backoff_max"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e7:
