@@ -5,8 +5,8 @@ MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
-# The integration tests wait more than they compute.
-PYTEST := $(PY) -m pytest -q -n 4 --dist worksteal
+# The integration tests wait a good part of their time.
+PYTEST := $(PY) -m pytest -q -n 3 --dist worksteal
 # Nothing here ever touches ~/airflow.
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 export PATH := $(CURDIR)/.venv/bin:$(PATH)

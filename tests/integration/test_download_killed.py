@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import runpy
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +26,8 @@ from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 SIZE = 3_000_000
+# The same run in each process.
+AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 # The same owner in each process, as for the tries of one Airflow task.
 DOWNLOAD = """
@@ -53,10 +58,10 @@ with DAG("killed", schedule=None, params={"ids": [], "folder": ""}) as dag:
 
 RUN_DAG = """
 import runpy, sys
-from datetime import UTC, datetime
+from datetime import datetime
 
-root, folder, dag_file, *ids = sys.argv[1:]
-at = datetime(2026, 1, 1, tzinfo=UTC)
+root, folder, dag_file, at, *ids = sys.argv[1:]
+at = datetime.fromisoformat(at)
 dag = runpy.run_path(dag_file)["dag"]
 # The package itself comes from where it is installed.
 sys.path.append(root)
@@ -113,7 +118,11 @@ def assert_all_whole(folder: Path, ids: list[str]) -> None:
 
 @pytest.mark.every_airflow
 def test_a_retry_after_a_kill_ends_with_whole_files_and_no_leftovers(
-    sandbox: LumaSandbox, tmp_path: Path, new_database: Path
+    sandbox: LumaSandbox,
+    connect: Callable[..., None],
+    run_dag: Callable[..., Any],
+    tmp_path: Path,
+    new_database: Path,
 ) -> None:
     ids = [sandbox.add_task(state="completed") for _ in range(6)]
     folder, home, dag_file = tmp_path / "videos", tmp_path / "home", tmp_path / "home" / "dags" / "killed.py"
@@ -125,7 +134,7 @@ def test_a_retry_after_a_kill_ends_with_whole_files_and_no_leftovers(
         "AIRFLOW__CORE__DAGS_FOLDER": str(dag_file.parent),
         "AIRFLOW_CONN_LUMA_DEFAULT": sandbox.airflow_connection,
     }
-    command = [sys.executable, "-c", RUN_DAG, str(ROOT), str(folder), str(dag_file), *ids]
+    command = [sys.executable, "-c", RUN_DAG, str(ROOT), str(folder), str(dag_file), str(AT), *ids]
     sandbox.fail_when("media", faults.stall(0.9), ids=ids[4:])
 
     with subprocess.Popen(
@@ -136,9 +145,11 @@ def test_a_retry_after_a_kill_ends_with_whole_files_and_no_leftovers(
     inodes = {path.name: path.stat().st_ino for path in kept(folder)}
     assert len(temporary(folder)) == 2
     sandbox.clear_faults()
-    second = subprocess.run(command, env=environment, capture_output=True, text=True)
+    connect(sandbox.base_url, sandbox.api_key)
+    dag = runpy.run_path(str(dag_file))["dag"]
+    second = run_dag(dag, run_after=AT, logical_date=AT, run_conf={"ids": ids, "folder": str(folder)})
 
-    assert second.returncode == 0, second.stdout[-3000:]
+    assert second.state == "success"
     assert_all_whole(folder, ids)
     # What was whole was left alone.
     assert inodes.items() <= {path.name: path.stat().st_ino for path in kept(folder)}.items()

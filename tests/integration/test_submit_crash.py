@@ -21,7 +21,7 @@ from tests.support.crash_lab import Case, Protocol, Try
 from tests.support.once import once_per_run
 
 ROOT = Path(__file__).parents[2]
-MOMENTS = 200
+MOMENTS = 100
 SEED = 20_240_229
 
 

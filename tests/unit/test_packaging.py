@@ -74,6 +74,9 @@ def imported_modules(source: str) -> set[str]:
     return modules
 
 
+DISTRIBUTIONS = packages_distributions()
+
+
 def distribution_of(module: str) -> str:
     """Return the distribution to declare for a module; many share the namespace ``airflow``."""
     for prefix, distribution in {
@@ -83,7 +86,7 @@ def distribution_of(module: str) -> str:
     }.items():
         if f"{module}.".startswith(f"{prefix}."):
             return distribution or module
-    (distribution,) = set(packages_distributions().get(module.partition(".")[0], [module]))
+    (distribution,) = set(DISTRIBUTIONS.get(module.partition(".")[0], [module]))
     return canonicalize_name(distribution)
 
 

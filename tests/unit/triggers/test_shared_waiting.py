@@ -224,7 +224,7 @@ def visible_end(task: FakeTask, plan: Plan) -> float:
 
 
 @given(worlds(faults=False))
-@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_without_faults_everyone_gets_the_right_outcome_in_time(world: World) -> None:
     play = Play(world)
     run(play.main)
@@ -252,7 +252,7 @@ def test_without_faults_everyone_gets_the_right_outcome_in_time(world: World) ->
 
 
 @given(worlds(faults=True))
-@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_fails_everyone_gets_the_one_right_outcome(world: World) -> None:
     play = Play(world)
     run(play.main)
