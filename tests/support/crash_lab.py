@@ -129,7 +129,7 @@ class Lab:
         self._numbers = itertools.count()
 
     def find_steps(self, requests: int, *, main_thread: bool = False) -> list[str]:
-        """Let one list through and note every line, call and return on its path."""
+        """Let one list through and note every line and return on its path."""
         folder, prompts = self._new_case(requests)
         steps = folder / "steps"
 
@@ -293,7 +293,11 @@ def _wait_for(pid: int) -> None:
 
 
 def _trace(notice: Callable[[FrameType, str], object], *, main_thread: bool = False) -> None:
-    """Call ``notice`` for every line, call and return in the watched files, in all or the main thread."""
+    """
+    Call ``notice`` for every line and return in the watched files, in all or the main thread.
+
+    Nothing happens between a call and the first line of what is called.
+    """
     watched = WAITING if main_thread else WATCHED
 
     def within(frame: FrameType, event: str, argument: object) -> Any:
@@ -303,7 +307,7 @@ def _trace(notice: Callable[[FrameType, str], object], *, main_thread: bool = Fa
     def enter(frame: FrameType, event: str, argument: object) -> Any:
         if not frame.f_code.co_filename.startswith(watched):
             return None
-        return within(frame, event, argument)
+        return within
 
     if not main_thread:
         threading.settrace(enter)
