@@ -10,6 +10,7 @@ every try is a child of this process, which has everything imported and no threa
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -336,6 +337,8 @@ def main() -> None:
     folder, moments, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     rng = random.Random(seed)  # noqa: S311 - no secret
     with SandboxProcess(latency_seconds=0.002) as sandbox:
+        # A collection in a child would copy every page that it shares with this process.
+        gc.freeze()
         lab = Lab(sandbox, folder)
         steps = lab.find_steps(requests=2)
         by_step = [
