@@ -66,7 +66,8 @@ def test_the_steps_lead_from_the_intent_through_the_wire_to_the_booking(protocol
         "submitting/job.py",
         "client/luma.py",
         "client/http.py",
-        "client/models.py",
+        "client/connections.py",
+        "client/certainty.py",
         "crash_lab.py",
     } <= set(files)
 

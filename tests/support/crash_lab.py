@@ -40,8 +40,16 @@ from airflow_provider_luma.submitting.ledger import Try as AirflowTry
 from airflow_provider_luma.submitting.submitter import SubmitPolicy, Submitter
 
 PACKAGE = str(Path(airflow_provider_luma.__file__).parent)
-WATCHED = (f"{PACKAGE}/submitting/", f"{PACKAGE}/client/", __file__)
-"""Where the submit path leads through; the file store below is a part of it."""
+WATCHED = (
+    f"{PACKAGE}/submitting/",
+    *(f"{PACKAGE}/client/{module}.py" for module in ("luma", "http", "connections", "certainty")),
+    __file__,
+)
+"""
+The code of the submit path that sends, decides or stores; the file store below is a part of it.
+
+A kill in a pure module, such as the decoder, leaves the same behind as one at the line that calls it.
+"""
 
 WAITING = (f"{PACKAGE}/submitting/", threading.__file__)
 """Where the main thread is meanwhile."""
@@ -144,7 +152,26 @@ class Lab:
         _wait_for(_fork(record))
         return list(json.loads(steps.read_text()))
 
-    def kill_at_step(self, number: int, step: str, requests: int) -> Case:
+    def kill_at_steps(self, steps: list[str], requests: int) -> list[Case]:
+        """Kill a process at each step that is worth it, then retry all of their cases in one more process."""
+        cases = [
+            self._kill_at_step(number, steps[number], requests)
+            for number in _worth_killing_at(steps, requests)
+        ]
+        killed = [(folder, case.prompts) for folder, case in cases if case.tries[-1].killed]
+
+        def retry() -> None:
+            for folder, prompts in killed:
+                self._submit(folder, prompts, in_flight=1)
+
+        _wait_for(_fork(retry))
+        for folder, case in cases:
+            if case.tries[-1].killed:
+                self._note(case, folder)
+            self._take_outcome(case, folder)
+        return [case for _, case in cases]
+
+    def _kill_at_step(self, number: int, step: str, requests: int) -> tuple[Path, Case]:
         """
         Kill a process at the step with this number, counted from 0.
 
@@ -165,7 +192,7 @@ class Lab:
         case = Case(moment=f"{number} {step}", prompts=prompts, tries=[])
         _wait_for(_fork(submit))
         self._note(case, folder)
-        return self._end(case, folder, in_flight=1)
+        return folder, case
 
     def interrupt_at_step(self, number: int, step: str, requests: int) -> Case:
         """Raise in the main thread at the step with this number, counted from 0; end the process then."""
@@ -224,10 +251,13 @@ class Lab:
         while case.tries[-1].killed:
             _wait_for(_fork(lambda: self._submit(folder, case.prompts, in_flight)))
             self._note(case, folder)
+        self._take_outcome(case, folder)
+        return case
+
+    def _take_outcome(self, case: Case, folder: Path) -> None:
         outcome = json.loads((folder / "outcome").read_text())
         case.ids, case.error = outcome["ids"], outcome["error"]
         case.message, case.error_ids = outcome["message"], outcome["error_ids"]
-        return case
 
     def _note(self, case: Case, folder: Path) -> None:
         told = folder / "told"
@@ -341,9 +371,7 @@ def main() -> None:
         gc.freeze()
         lab = Lab(sandbox, folder)
         steps = lab.find_steps(requests=2)
-        by_step = [
-            lab.kill_at_step(number, steps[number], requests=2) for number in _worth_killing_at(steps, 2)
-        ]
+        by_step = lab.kill_at_steps(steps, requests=2)
         usual = max(lab.duration(6, in_flight=3) for _ in range(3))
         by_chance = [
             lab.kill_after(
