@@ -23,6 +23,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -107,6 +108,34 @@ class Protocol(msgspec.Struct):
     generations: list[tuple[str, str]]
 
 
+@dataclass(frozen=True)
+class Moment:
+    """
+    An occurrence of a step, counted from 0.
+
+    Threads take turns in another order in each process, so a count of all steps wouldn't find it again.
+    """
+
+    step: str
+    occurrence: int
+
+    def __str__(self) -> str:
+        return f"{self.occurrence} {self.step}"
+
+    def watcher(self, strike: Callable[[], object]) -> Callable[[FrameType, str], object]:
+        """Return what :func:`_trace` calls, which calls *strike* at this moment."""
+        place, _, event = self.step.rpartition(" ")
+        file, _, line = place.rpartition(":")
+        wanted, left = int(line), itertools.count(self.occurrence, -1)
+
+        def notice(frame: FrameType, at: str) -> None:
+            here = frame.f_lineno == wanted and at == event and frame.f_code.co_filename.endswith(file)
+            if here and next(left) == 0:
+                strike()
+
+        return notice
+
+
 class TimedOut(BaseException):
     """As Airflow's own timeout, which a signal handler raises in the main thread."""
 
@@ -154,10 +183,7 @@ class Lab:
 
     def kill_at_steps(self, steps: list[str], requests: int) -> list[Case]:
         """Kill a process at each step that is worth it, then retry all of their cases in one more process."""
-        cases = [
-            self._kill_at_step(number, steps[number], requests)
-            for number in _worth_killing_at(steps, requests)
-        ]
+        cases = [self._kill_at(moment, requests) for moment in _worth_striking_at(steps, requests)]
         killed = [(folder, case.prompts) for folder, case in cases if case.tries[-1].killed]
 
         def retry() -> None:
@@ -171,46 +197,32 @@ class Lab:
             self._take_outcome(case, folder)
         return [case for _, case in cases]
 
-    def _kill_at_step(self, number: int, step: str, requests: int) -> tuple[Path, Case]:
-        """
-        Kill a process at the step with this number, counted from 0.
-
-        :param step: its name, for the record
-        """
+    def _kill_at(self, moment: Moment, requests: int) -> tuple[Path, Case]:
         folder, prompts = self._new_case(requests)
 
         def submit() -> None:
-            left = itertools.count(number, -1)
-
-            def count(frame: FrameType, event: str) -> None:
-                if next(left) == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            _trace(count)
+            _trace(moment.watcher(lambda: os.kill(os.getpid(), signal.SIGKILL)))
             self._submit(folder, prompts, in_flight=1)
 
-        case = Case(moment=f"{number} {step}", prompts=prompts, tries=[])
+        case = Case(moment=str(moment), prompts=prompts, tries=[])
         _wait_for(_fork(submit))
         self._note(case, folder)
         return folder, case
 
-    def interrupt_at_step(self, number: int, step: str, requests: int) -> Case:
-        """Raise in the main thread at the step with this number, counted from 0; end the process then."""
+    def interrupt_at(self, moment: Moment, requests: int) -> Case:
+        """Raise in the main thread at this moment; end the process then."""
         folder, prompts = self._new_case(requests)
 
+        def time_out() -> None:
+            raise TimedOut
+
         def submit() -> None:
-            left = itertools.count(number, -1)
-
-            def count(frame: FrameType, event: str) -> None:
-                if next(left) == 0:
-                    raise TimedOut
-
-            _trace(count, main_thread=True)
+            _trace(moment.watcher(time_out), main_thread=True)
             # The interpreter's own locks turn it into a RuntimeError at some of its steps.
             with suppress(TimedOut, RuntimeError):
                 self._submit(folder, prompts, in_flight=1)
 
-        case = Case(moment=f"{number} {step}", prompts=prompts, tries=[])
+        case = Case(moment=str(moment), prompts=prompts, tries=[])
         _wait_for(_fork(submit))
         self._note(case, folder)
         return self._end(case, folder, in_flight=1)
@@ -350,17 +362,15 @@ def _step(frame: FrameType, event: str) -> str:
     return f"{Path(path).name if path == __file__ else path}:{frame.f_lineno} {event}"
 
 
-def _worth_killing_at(steps: list[str], occurrences: int) -> Iterator[int]:
+def _worth_striking_at(steps: list[str], occurrences: int) -> Iterator[Moment]:
     """
     Leave out what a loop repeats: of each step, take as many occurrences as there are requests.
 
     The client knows nothing of the requests before, so that one occurrence is enough of each of its steps.
     """
-    seen: Counter[str] = Counter()
-    for number, step in enumerate(steps):
-        seen[step] += 1
-        if seen[step] <= (1 if step.startswith("client/") else occurrences):
-            yield number
+    for step, times in Counter(steps).items():
+        for occurrence in range(min(times, 1 if step.startswith("client/") else occurrences)):
+            yield Moment(step, occurrence)
 
 
 def main() -> None:
@@ -383,7 +393,7 @@ def main() -> None:
         ]
         waits = lab.find_steps(requests=2, main_thread=True)
         by_timeout = [
-            lab.interrupt_at_step(number, waits[number], requests=2) for number in _worth_killing_at(waits, 2)
+            lab.interrupt_at(moment, requests=2) for moment in _worth_striking_at(waits, occurrences=2)
         ]
         protocol = Protocol(
             steps=steps,
