@@ -35,7 +35,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_provider_luma.operators.artifacts",
                     "airflow_provider_luma.operators.generate",
-                    "airflow_provider_luma.operators.submit",
+                    "airflow_provider_luma.operators.base",
                 ],
             },
         ],

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 
-from airflow_provider_luma.exceptions import LumaUnavailableError
+from airflow_provider_luma.exceptions import LumaError, LumaUnavailableError
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -80,3 +82,18 @@ def check_report(report: Report, *, timed_out_by: TimedOutBy, timeout_error: typ
             raise LumaUnavailableError(report.message)
         case _:
             raise AirflowFailException(report.message)
+
+
+@contextmanager
+def final_errors_fail_the_task() -> Iterator[None]:
+    """
+    Let an error that no retry can mend fail the task at once, without using up its retries.
+
+    :raises AirflowFailException: in place of a :class:`LumaError` that is not retryable.
+    """
+    try:
+        yield
+    except LumaError as error:
+        if error.retryable:
+            raise
+        raise AirflowFailException(str(error)) from error

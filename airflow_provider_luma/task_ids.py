@@ -9,23 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from airflow_provider_luma.client.models import is_task_id
 from airflow_provider_luma.exceptions import LumaConfigError
+from airflow_provider_luma.templates import is_template
 
-# What a template may use where no task runs: what the run is, and what it was given.
-_RUN_NAMES = frozenset(
-    {
-        "dag_run",
-        "data_interval_end",
-        "data_interval_start",
-        "ds",
-        "ds_nodash",
-        "logical_date",
-        "params",
-        "run_id",
-        "ts",
-        "ts_nodash",
-        "ts_nodash_with_tz",
-    }
-)
 _RIGHT = (
     "right are a list of ids, one id, or a template that renders to either; an id has up to 128 letters, "
     "digits, '-' and '_'; records with an id and lists of lists count as their ids"
@@ -104,37 +89,6 @@ def check_task_ids(value: object, *, parameter: str = "luma_task_ids") -> None:
         parse_task_ids(plain, parameter=parameter)
     elif value is None or isinstance(value, bytes | Mapping | int | float):
         parse_task_ids(value, parameter=parameter)
-
-
-def is_resolvable_without_a_worker(value: object) -> bool:
-    """
-    Whether a value can be rendered where no task runs: a literal, or a template of the run alone.
-
-    Another task's output can't, neither as a reference nor pulled in a template, and variables and
-    connections can't without blocking a triggerer.
-
-    :param value: The argument of an operator's constructor.
-    """
-    if isinstance(value, list | tuple):
-        return all(isinstance(item, str) and is_resolvable_without_a_worker(item) for item in value)
-    if not isinstance(value, str):
-        return False
-    return not is_template(value) or _names_in(value) <= _RUN_NAMES
-
-
-def _names_in(template: str) -> set[str]:
-    # Here and not above: only Dags that start from triggers need it.
-    from jinja2 import Environment, TemplateSyntaxError, meta
-
-    try:
-        return meta.find_undeclared_variables(Environment(autoescape=True).parse(template))
-    except TemplateSyntaxError as error:
-        raise LumaConfigError(f"The template {template!r} can't be read: {error}") from None
-
-
-def is_template(value: object) -> bool:
-    """Whether a value is a text that Airflow renders before the task runs."""
-    return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
 def _parse_list(text: str, parameter: str) -> object:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import conf
 
@@ -14,18 +14,10 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from airflow_provider_luma.state import StateStore
+
 
 _ABSENT: Final = object()
-
-
-class StateStore(Protocol):
-    """A place that survives a crash. A read that fails raises: it never means "nothing there"."""
-
-    def get(self, key: str) -> Any:
-        """Return the value, or ``None`` when there is none."""
-
-    def set(self, key: str, value: dict[str, Any]) -> None:
-        """Write a value; it is there whole when this returns."""
 
 
 class _TaskStateStore:

@@ -9,7 +9,8 @@ reverse the reading direction, the API key in one of many spellings, or megabyte
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 MAX_TEXT: Final = 500
 """Characters of a reason or a message that are kept."""
@@ -17,6 +18,8 @@ MAX_TEXT: Final = 500
 MAX_PROMPT: Final = 6_000
 """Characters of a prompt that are kept: more than any API takes."""
 
+_SHOWN: Final = 120
+_SHOWN_OF_FIELDS: Final = 200
 # Below this length a key is a placeholder such as "key", which stands in ordinary words too.
 _SHORTEST_MASKED: Final = 8
 _LONGEST_SPELLING: Final = 8
@@ -77,6 +80,31 @@ class Cleaner:
 
 clean_text: Final = Cleaner()
 """Cleans where no key is known."""
+
+
+def shorten(text: str, limit: int = _SHOWN) -> str:
+    """
+    Cut a text, such as a prompt or a base64 image, to what a log can bear, and say how long it is.
+
+    :param text: The text.
+    :param limit: How many characters to keep.
+    """
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+
+
+def shorten_texts(value: Any) -> Any:
+    """
+    Cut the long texts in a value.
+
+    :param value: A text, or lists and dictionaries of such.
+    """
+    if isinstance(value, str):
+        return shorten(value, _SHOWN_OF_FIELDS)
+    if isinstance(value, Mapping):
+        return {name: shorten_texts(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shorten_texts(item) for item in value]
+    return value
 
 
 def _spellings(secret: str) -> re.Pattern[str]:

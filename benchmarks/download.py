@@ -34,8 +34,8 @@ OURS = """
 import json, resource, sys, time
 from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_luma.client.settings import RelaySettings
-from airflow_provider_luma.download.batch import Downloader, FileRecord
-from airflow_provider_luma.download.store import Store
+from airflow_provider_luma.download.downloader import Downloader, FileRecord
+from airflow_provider_luma.download.file_store import FileStore
 from airflow_provider_luma.download.transport import Route
 
 def memory(name):
@@ -46,7 +46,7 @@ host, key, folder = sys.argv[1:]
 ids = json.load(sys.stdin)
 settings = RelaySettings.from_fields(host=host, password=key)
 with settings.client() as client:
-    store = Store(LocalFileSystem(), folder, label=folder, owner="benchmark")
+    store = FileStore(LocalFileSystem(), folder, label=folder, owner="benchmark")
     downloader = Downloader(client, store, Route.of(settings))
     with open("/proc/self/clear_refs", "w") as clear_refs:
         clear_refs.write("5")  # The peak is now what is held now.

@@ -111,7 +111,7 @@ async def ours(race: Race) -> None:
 
 async def unshared(race: Race) -> None:
     from airflow_provider_luma.triggers import luma
-    from airflow_provider_luma.waiting.schedule import Answer
+    from airflow_provider_luma.waiting.schedule import PollResult
 
     class Alone:
         """A subscription that nobody shares."""
@@ -132,7 +132,7 @@ async def unshared(race: Race) -> None:
             while self.ids:
                 await asyncio.sleep(self.interval)
                 tasks = await asyncio.to_thread(client.get_tasks, self.ids)
-                self.ids = list(self.take(Answer(tasks, self.ids, None)))
+                self.ids = list(self.take(PollResult(tasks, self.ids, None)))
 
     @contextmanager
     def unshared_poll(

@@ -39,7 +39,7 @@ with DAG(
         task_id="videos",
         requests=requests(),
         max_failed=2,
-        pause=3,
+        submit_interval=3,
         wait_for_completion=True,
         deferrable=True,
         retries=3,

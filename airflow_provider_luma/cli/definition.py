@@ -317,7 +317,7 @@ COMMANDS: Final = (
     ),
 )
 
-HELP: Final = "Check, buy, watch and keep Luma Dream Machine videos"
+HELP: Final = "Check, submit, wait for and download Luma Dream Machine videos"
 
 DESCRIPTION: Final = """\
 Luma Dream Machine videos through an API relay.

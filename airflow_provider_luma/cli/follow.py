@@ -7,19 +7,19 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from airflow_provider_luma.client.luma import LumaClient
+from airflow_provider_luma.client.api import LumaClient
 from airflow_provider_luma.client.models import LumaTask
 from airflow_provider_luma.delays import delay_before_retry
 from airflow_provider_luma.exceptions import LumaInterruptedError, shorten_ids
 from airflow_provider_luma.waiting.progress import Verdict
-from airflow_provider_luma.waiting.watch import Watch
+from airflow_provider_luma.waiting.tracker import Tracker
 
 _NAMED: Final = 100
 
 
 def follow(
     client: LumaClient,
-    watch: Watch,
+    tracker: Tracker,
     *,
     interval: float,
     timeout: float = float("inf"),
@@ -29,7 +29,7 @@ def follow(
     Poll until the waiting has an end.
 
     :param client: The relay.
-    :param watch: What is known, what is tolerated, and where to say it.
+    :param tracker: What is known, what is tolerated, and where to say it.
     :param interval: Seconds between polls; the first comes at once.
     :param timeout: Seconds to wait in all.
     :param after_poll: Called with what each poll has told.
@@ -37,11 +37,11 @@ def follow(
     :raises LumaInterruptedError: on Ctrl-C, with the ids that keep running.
     """
     try:
-        return _follow(client, watch, interval=interval, timeout=timeout, after_poll=after_poll)
+        return _follow(client, tracker, interval=interval, timeout=timeout, after_poll=after_poll)
     except KeyboardInterrupt:
-        ids = watch.progress.open_ids
+        ids = tracker.progress.open_ids
         raise LumaInterruptedError(
-            f"Interrupted. {len(ids)} of {len(watch.progress.ids)} videos keep running at the relay: "
+            f"Interrupted. {len(ids)} of {len(tracker.progress.ids)} videos keep running at the relay: "
             f"{shorten_ids(ids, _NAMED)}. Wait for them again at any time; that is free of charge.",
             task_ids=ids,
         ) from None
@@ -49,7 +49,7 @@ def follow(
 
 def _follow(
     client: LumaClient,
-    watch: Watch,
+    tracker: Tracker,
     *,
     interval: float,
     timeout: float,
@@ -57,9 +57,9 @@ def _follow(
 ) -> Verdict:
     deadline = time.monotonic() + timeout
     while True:
-        after_poll(watch.poll(client))
-        verdict = watch.verdict(timed_out=time.monotonic() >= deadline)
+        after_poll(tracker.poll(client))
+        verdict = tracker.verdict(timed_out=time.monotonic() >= deadline)
         if verdict != "waiting":
             return verdict
-        pause = delay_before_retry(watch.retry_after, own=interval)
+        pause = delay_before_retry(tracker.retry_after, own=interval)
         time.sleep(max(0.0, min(pause, deadline - time.monotonic())))

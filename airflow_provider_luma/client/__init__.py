@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from airflow_provider_luma.client.api import LumaClient
 from airflow_provider_luma.client.balance import Balance
-from airflow_provider_luma.client.luma import LumaClient
 from airflow_provider_luma.client.models import (
     ExtensionRequest,
     GenerationRequest,

@@ -107,17 +107,17 @@ class WatchedAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        _watch(self.poolmanager)
+        _tracker(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         known = proxy in self.proxy_manager
         manager = super().proxy_manager_for(proxy, **kwargs)
         if not known:
-            _watch(manager)
+            _tracker(manager)
         return manager
 
 
-def _watch(manager: Any) -> None:
+def _tracker(manager: Any) -> None:
     manager.pool_classes_by_scheme = {
         scheme: _watched_pool(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
     }

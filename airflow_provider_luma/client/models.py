@@ -19,6 +19,8 @@ from typing import Any, Final, NamedTuple, Protocol, TypeGuard
 import msgspec
 
 from airflow_provider_luma.client.errors import api_error
+from airflow_provider_luma.client.requests import ExtensionRequest as ExtensionRequest
+from airflow_provider_luma.client.requests import GenerationRequest as GenerationRequest
 from airflow_provider_luma.client.salvage import (
     ArrayCutter,
     first_document,
@@ -37,7 +39,7 @@ from airflow_provider_luma.client.wire import (
     read_task,
 )
 from airflow_provider_luma.client.wire import Media as Media
-from airflow_provider_luma.exceptions import LumaConfigError, LumaResponseError
+from airflow_provider_luma.exceptions import LumaResponseError
 from airflow_provider_luma.text import MAX_PROMPT, MAX_TEXT, Cleaner, clean_text
 
 log = logging.getLogger(__name__)
@@ -138,65 +140,6 @@ class LumaTask(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         ``None`` until the task is completed, and for a completed task whose content was filtered.
         """
         return next(iter(self.video_urls), None)
-
-
-class _SubmitRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    prompt: str
-    expand_prompt: bool | None = None
-    image_url: str | None = None
-    image_end_url: str | None = None
-    notify_hook: str | None = None
-    extra_fields: dict[str, Any] = {}
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.prompt, str) or not self.prompt.strip():
-            raise LumaConfigError(f"prompt must be a text that says what to generate, got {self.prompt!r}.")
-
-    def body(self) -> dict[str, Any]:
-        """Return the JSON body of the submit: only what was set."""
-        fields = {
-            name: value
-            for name in self.__struct_fields__
-            if name not in ("prompt", "extra_fields") and (value := getattr(self, name)) is not None
-        }
-        return {"user_prompt": self.prompt, **fields, **self.extra_fields}
-
-
-class GenerationRequest(_SubmitRequest, frozen=True, kw_only=True, omit_defaults=True):
-    """
-    What to generate. Fields that are ``None`` are not sent, so the relay's own defaults hold.
-
-    :param prompt: The text; sent as ``user_prompt``.
-    :param expand_prompt: Let the relay enrich the prompt.
-    :param image_url: First frame: a URL or base64 data.
-    :param image_end_url: Last frame: a URL or base64 data.
-    :param notify_hook: Address that the relay calls when the task changes.
-    :param extra_fields: Further body fields, sent as they are; they win over the others.
-    :param model_name: ``ray-v1``, ``ray-v2``, ``ray-v3`` or what else the relay offers.
-    :param duration: ``"5s"`` on most relays, ``"5"`` on some.
-    :param resolution: ``540p``, ``720p`` or ``1080p``.
-    :param aspect_ratio: For example ``16:9``.
-    :param loop: Make the end meet the beginning.
-    """
-
-    model_name: str | None = None
-    duration: str | None = None
-    resolution: str | None = None
-    aspect_ratio: str | None = None
-    loop: bool | None = None
-
-
-class ExtensionRequest(_SubmitRequest, frozen=True, kw_only=True, omit_defaults=True):
-    """
-    How to go on with an existing video. Fields that are ``None`` are not sent.
-
-    :param prompt: The text; sent as ``user_prompt``.
-    :param expand_prompt: Let the relay enrich the prompt.
-    :param image_url: First frame: a URL or base64 data.
-    :param image_end_url: Last frame: a URL or base64 data.
-    :param notify_hook: Address that the relay calls when the task changes.
-    :param extra_fields: Further body fields, sent as they are; they win over the others.
-    """
 
 
 _NO_MEDIA: Final = Media()

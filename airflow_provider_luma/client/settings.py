@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from airflow_provider_luma.client.address import checked_key, parse_base_url
-from airflow_provider_luma.client.luma import DEFAULT_BATCH_SIZE, LumaClient
+from airflow_provider_luma.client.api import DEFAULT_BATCH_SIZE, LumaClient
 from airflow_provider_luma.exceptions import LumaConfigError
 from airflow_provider_luma.validation import positive_seconds, whole_number
 

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from airflow_provider_luma.client.api import LumaClient
 from airflow_provider_luma.client.artifacts import Artifact, artifact_urls
-from airflow_provider_luma.client.luma import LumaClient
 from airflow_provider_luma.client.models import LumaTask, TaskState
 from airflow_provider_luma.exceptions import LumaMissingArtifactError
 from airflow_provider_luma.text import clean_text

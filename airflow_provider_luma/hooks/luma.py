@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException, BaseHook
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_luma import connection_fields
 from airflow_provider_luma.client.settings import RelaySettings
@@ -128,18 +126,3 @@ def settings_of(conn_id: str, connection: Connection | StoredConnection) -> Rela
         )
     except LumaConfigError as error:
         raise LumaConfigError(f"Connection {conn_id!r}: {error}") from error
-
-
-@contextmanager
-def final_errors_fail_the_task() -> Iterator[None]:
-    """
-    Let an error that no retry can mend fail the task at once, without using up its retries.
-
-    :raises AirflowFailException: in place of a :class:`LumaError` that is not retryable.
-    """
-    try:
-        yield
-    except LumaError as error:
-        if error.retryable:
-            raise
-        raise AirflowFailException(str(error)) from error

@@ -12,7 +12,8 @@ from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath
 from airflow_provider_luma.client.artifacts import ArtifactRecord, check_artifacts
 from airflow_provider_luma.client.models import LumaTask, TaskState
 from airflow_provider_luma.exceptions import LumaMissingArtifactError
-from airflow_provider_luma.hooks.luma import LumaHook, final_errors_fail_the_task
+from airflow_provider_luma.hooks.luma import LumaHook
+from airflow_provider_luma.outcomes import final_errors_fail_the_task
 from airflow_provider_luma.task_ids import check_task_ids, parse_task_ids
 
 if TYPE_CHECKING:

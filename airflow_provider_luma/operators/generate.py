@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_luma.client.models import ExtensionRequest, GenerationRequest
+from airflow_provider_luma.client.requests import ExtensionRequest, GenerationRequest, read_request
 from airflow_provider_luma.exceptions import LumaConfigError, shorten_ids
-from airflow_provider_luma.operators.submit import LumaSubmitOperator
-from airflow_provider_luma.submitting.job import Job
-from airflow_provider_luma.submitting.request import is_literal, read_request, shorten
+from airflow_provider_luma.operators.base import LumaSubmitOperator
+from airflow_provider_luma.submitting.submission import Submission
 from airflow_provider_luma.submitting.submitter import SubmitPolicy
 from airflow_provider_luma.task_ids import check_task_ids, parse_task_ids
+from airflow_provider_luma.templates import is_literal
+from airflow_provider_luma.text import shorten
 from airflow_provider_luma.waiting.progress import WaitPolicy
 
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ class LumaGenerateVideoOperator(LumaSubmitOperator):
     :param notify_hook: Address that the relay calls when the task changes.
     :param extra_fields: Further body fields, sent as they are and unchecked; they win over the others.
     :param luma_conn_id: Id of the Airflow connection. (templated)
-    :param on_ambiguous: What to do when it is unknown whether the relay took the job: ``fail``, or
+    :param on_ambiguous: What to do when it is unknown whether the relay took the submission: ``fail``, or
         ``resubmit`` it with the next retry and perhaps pay twice.
-    :param on_clear: What a *clear* of the task does: submit everything ``anew``, or ``continue`` with what
+    :param on_clear: What a *clear* of the task does: submit everything ``restart``, or ``resume`` with what
         is submitted and send only what has no id: what was refused, and the rest of a list that ended
         because the money ran out (Airflow 3.3 and newer).
     :param wait_for_completion: Whether to wait until the video is there.
@@ -117,9 +118,9 @@ class LumaGenerateVideoOperator(LumaSubmitOperator):
         if all(is_literal(value) for value in given.values()):
             read_request(GenerationRequest, given)
 
-    def _jobs(self) -> list[Job]:
+    def _submissions(self) -> list[Submission]:
         given = {name: getattr(self, name) for name in GenerationRequest.__struct_fields__}
-        return [Job(read_request(GenerationRequest, given))]
+        return [Submission(read_request(GenerationRequest, given))]
 
     def _result(self, values: Sequence[Any]) -> Any:
         return values[0]
@@ -142,8 +143,8 @@ class LumaGenerateVideosOperator(LumaSubmitOperator):
         :class:`LumaGenerateVideoOperator` takes. (templated)
     :param max_failed: How many requests may be refused, or videos fail, before the task does; ``None``
         means any number.
-    :param max_in_flight: How many submits are under way at the same time.
-    :param pause: Seconds from one submit to the next, at least: common plans allow about 20 a minute.
+    :param max_concurrency: How many submits are under way at the same time.
+    :param submit_interval: Seconds between two submits, at least; common plans allow about 20 a minute.
     :param luma_conn_id: See :class:`LumaGenerateVideoOperator`, as for all further parameters.
     """
 
@@ -154,13 +155,13 @@ class LumaGenerateVideosOperator(LumaSubmitOperator):
         *,
         requests: Sequence[Mapping[str, Any]] | str,
         max_failed: int | None = 0,
-        max_in_flight: int = 1,
-        pause: float = 0,
+        max_concurrency: int = 1,
+        submit_interval: float = 0,
         **kwargs: Any,
     ) -> None:
         self.max_failed = max_failed
-        self.max_in_flight = max_in_flight
-        self.pause = pause
+        self.max_concurrency = max_concurrency
+        self.submit_interval = submit_interval
         super().__init__(**kwargs)
         self.requests = requests
         if isinstance(requests, list | tuple):
@@ -172,15 +173,15 @@ class LumaGenerateVideosOperator(LumaSubmitOperator):
         return SubmitPolicy(
             on_ambiguous=self.on_ambiguous,
             max_failed=self.max_failed,
-            max_in_flight=self.max_in_flight,
-            pause=self.pause,
+            max_concurrency=self.max_concurrency,
+            submit_interval=self.submit_interval,
         )
 
     def _wait_policy(self, refused: int) -> WaitPolicy:
         left = None if self.max_failed is None else self.max_failed - refused
         return WaitPolicy(max_failed=left, missing_polls=self.missing_polls)
 
-    def _jobs(self) -> list[Job]:
+    def _submissions(self) -> list[Submission]:
         requests: Any = self.requests
         if isinstance(requests, str):
             try:
@@ -196,14 +197,14 @@ class LumaGenerateVideosOperator(LumaSubmitOperator):
                 '[{"prompt": "…"}].'
             )
         return [
-            Job(read_request(GenerationRequest, each, where=f"requests[{number}]"))
+            Submission(read_request(GenerationRequest, each, where=f"requests[{number}]"))
             for number, each in enumerate(requests)
         ]
 
-    def _refused(self, submitter: Submitter, jobs: Sequence[Job]) -> dict[str, Any]:
+    def _refused(self, submitter: Submitter, submissions: Sequence[Submission]) -> dict[str, Any]:
         return {
             "refused": [
-                {"index": number, "prompt": jobs[number].short_prompt, "reason": reason}
+                {"index": number, "prompt": submissions[number].short_prompt, "reason": reason}
                 for number, reason in sorted(submitter.refused.items())
             ]
         }
@@ -264,7 +265,7 @@ class LumaExtendVideoOperator(LumaSubmitOperator):
         if all(is_literal(value) for value in given.values()):
             read_request(ExtensionRequest, given)
 
-    def _jobs(self) -> list[Job]:
+    def _submissions(self) -> list[Submission]:
         ids = parse_task_ids(self.luma_task_id, parameter="luma_task_id")
         if len(ids) != 1:
             raise LumaConfigError(
@@ -272,7 +273,7 @@ class LumaExtendVideoOperator(LumaSubmitOperator):
                 "ids by .expand(luma_task_id=[…])."
             )
         given = {name: getattr(self, name) for name in ExtensionRequest.__struct_fields__}
-        return [Job(read_request(ExtensionRequest, given), extends=ids[0])]
+        return [Submission(read_request(ExtensionRequest, given), extends=ids[0])]
 
     def _result(self, values: Sequence[Any]) -> Any:
         return values[0]

@@ -37,7 +37,7 @@ Faults
     the relay takes and bills the job, and only its answer is lost or spoilt. ``clear_faults()``.
     ``faults.random_faults(seed, call="batch", count=10)`` draws from all faults of a kind of call.
 Records
-    ``calls`` (:class:`~airflow_provider_luma.sandbox.relay.Call`), ``counts``, ``count(call)``,
+    ``calls`` (:class:`~airflow_provider_luma.sandbox.relay.RecordedCall`), ``counts``, ``count(call)``,
     ``generations`` (:class:`~airflow_provider_luma.sandbox.relay.Generation`: what was bought, once each),
     ``balance``, ``spent_usd``. ``reset()`` forgets it all.
 
@@ -75,15 +75,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_luma.sandbox import faults
     from airflow_provider_luma.sandbox.faults import Fault
-    from airflow_provider_luma.sandbox.relay import Call, Generation, TaskScript, TaskTimes
+    from airflow_provider_luma.sandbox.relay import Generation, RecordedCall, TaskScript, TaskTimes
     from airflow_provider_luma.sandbox.server import LumaSandbox, SandboxProcess
     from airflow_provider_luma.sandbox.steering import Sandbox
 
 __all__ = [
-    "Call",
     "Fault",
     "Generation",
     "LumaSandbox",
+    "RecordedCall",
     "Sandbox",
     "SandboxProcess",
     "TaskScript",
@@ -92,7 +92,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Call": "relay",
+    "RecordedCall": "relay",
     "Fault": "faults",
     "Generation": "relay",
     "LumaSandbox": "server",

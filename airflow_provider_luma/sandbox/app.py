@@ -20,7 +20,7 @@ from airflow_provider_luma.sandbox.control import control_routes
 from airflow_provider_luma.sandbox.delivery import Answer, Piece
 from airflow_provider_luma.sandbox.dialects import DIALECTS
 from airflow_provider_luma.sandbox.faults import CallName, Fault
-from airflow_provider_luma.sandbox.relay import UNLIMITED_USD, Call, Refused, Relay, Snapshot
+from airflow_provider_luma.sandbox.relay import UNLIMITED_USD, RecordedCall, Refused, Relay, Snapshot
 from airflow_provider_luma.sandbox.rewrites import Rewrite
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -37,7 +37,7 @@ class Reply(NamedTuple):
     generation: str | None = None
 
 
-Handler = Callable[[Call, Request, Fault | None], Reply]
+Handler = Callable[[RecordedCall, Request, Fault | None], Reply]
 
 
 def make_app(relay: Relay, root_url: str) -> ASGIApp:
@@ -60,24 +60,24 @@ def make_app(relay: Relay, root_url: str) -> ASGIApp:
     def one(snapshot: Snapshot) -> object:
         return dialect.task(snapshot, links.url, relay.epoch)
 
-    def batch(call: Call, request: Request, fault: Fault | None) -> Reply:
+    def batch(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
         ids = call.body.get("ids") if isinstance(call.body, dict) else None
         if not isinstance(ids, list) or not all(isinstance(task_id, str) for task_id in ids):
             raise Refused(faults.bad_request("ids must be an array of task ids", code="invalid_request"))
         return _json(200, dialect.tasks(relay.query(ids), links.url, relay.epoch))
 
-    def single(call: Call, request: Request, fault: Fault | None) -> Reply:
+    def single(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
         return _json(200, one(relay.query_one(call.ids[0])))
 
-    def submit(call: Call, request: Request, fault: Fault | None) -> Reply:
+    def submit(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
         snapshot = relay.submit(call.body)
         return _json(settings.submit_status, one(snapshot), generation=snapshot.task.id)
 
-    def extend(call: Call, request: Request, fault: Fault | None) -> Reply:
+    def extend(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
         snapshot = relay.extend(call.ids[0], call.body)
         return _json(settings.submit_status, one(snapshot), generation=snapshot.task.id)
 
-    def download_url(call: Call, request: Request, fault: Fault | None) -> Reply:
+    def download_url(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
         snapshot = relay.peek(call.ids[0])
         if snapshot is None:
             raise Refused(faults.task_not_exist())
@@ -85,7 +85,7 @@ def make_app(relay: Relay, root_url: str) -> ASGIApp:
             raise Refused(faults.bad_request("the task has no video", code="video_not_ready"))
         return _json(200, dialect.value({"url": links.url(snapshot.task.id, "video.mp4")}))
 
-    def billing(call: Call, request: Request, fault: Fault | None) -> Reply:
+    def billing(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
         # These two are OpenAI's own routes on every relay, and never enveloped.
         if request.url.path.endswith("/usage"):
             return _json(200, {"object": "list", "total_usage": round(relay.spent_usd * 100, 4)})
@@ -102,7 +102,7 @@ def make_app(relay: Relay, root_url: str) -> ASGIApp:
             },
         )
 
-    def media(call: Call, request: Request, fault: Fault | None) -> Reply:
+    def media(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
         snapshot = relay.peek(call.ids[0])
         name: Any = request.path_params["name"]
         if snapshot is None or not snapshot.has_video or name not in media_host.CONTENT_TYPES:
@@ -128,7 +128,7 @@ def make_app(relay: Relay, root_url: str) -> ASGIApp:
             answer.stop - answer.start,
         )
 
-    def unknown(call: Call, request: Request, fault: Fault | None) -> Reply:
+    def unknown(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
         raise Refused(faults.invalid_url(request.url.path, call.method))
 
     def endpoint(name: CallName, handler: Handler) -> Callable[[Request], Any]:
@@ -191,7 +191,7 @@ def make_app(relay: Relay, root_url: str) -> ASGIApp:
     return Router(routes=[*routes, *control_routes(relay), anything_else], redirect_slashes=False)
 
 
-def _start_call(relay: Relay, name: CallName, request: Request, raw_body: bytes) -> Call:
+def _start_call(relay: Relay, name: CallName, request: Request, raw_body: bytes) -> RecordedCall:
     body: Any = None
     if raw_body:
         try:

@@ -191,7 +191,7 @@ class Snapshot(NamedTuple):
     has_video: bool
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedCall(msgspec.Struct, frozen=True, kw_only=True):
     """
     One request that the sandbox received.
 
@@ -291,7 +291,7 @@ class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return self.accepted or self.fault.needs_true_answer
 
 
-Predicate = Callable[[Call], bool]
+Predicate = Callable[[RecordedCall], bool]
 
 
 class Refused(Exception):
@@ -338,7 +338,7 @@ class Relay:
             self._generations: list[Generation] = []
             self._spent_usd = 0.0
             self._rules: list[tuple[Rule, Predicate | None]] = []
-            self._calls: deque[Call] = deque(maxlen=self.settings.max_records)
+            self._calls: deque[RecordedCall] = deque(maxlen=self.settings.max_records)
             self._counts: Counter[str] = Counter()
             self._call_number = 0
 
@@ -572,7 +572,7 @@ class Relay:
         with self._lock:
             self._rules.clear()
 
-    def matching_rule(self, call: Call) -> Rule | None:
+    def matching_rule(self, call: RecordedCall) -> Rule | None:
         """The rule that this call falls under, used up by one; counted rules come before standing ones."""
         with self._lock:
             if not self._rules:
@@ -602,12 +602,12 @@ class Relay:
         ids: tuple[str, ...] = (),
         body: Any = None,
         headers: dict[str, str] | None = None,
-    ) -> Call:
+    ) -> RecordedCall:
         """Count a call that has arrived; ``finish_call`` files it."""
         with self._lock:
             self._call_number += 1
             self._counts[name] += 1
-            return Call(
+            return RecordedCall(
                 number=self._call_number,
                 name=name,
                 method=method,
@@ -620,7 +620,12 @@ class Relay:
             )
 
     def finish_call(
-        self, call: Call, *, status: int | None, fault: str | None = None, generation: str | None = None
+        self,
+        call: RecordedCall,
+        *,
+        status: int | None,
+        fault: str | None = None,
+        generation: str | None = None,
     ) -> None:
         """File a call just before it is answered, so that whoever has the answer finds the record."""
         done = msgspec.structs.replace(call, status=status, fault=fault, generation=generation)
@@ -628,7 +633,7 @@ class Relay:
             self._calls.append(done)
 
     @property
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[RecordedCall]:
         with self._lock:
             return list(self._calls)
 
@@ -639,7 +644,7 @@ class Relay:
             return {name: self._counts[name] for name in CALL_NAMES}
 
 
-def _matches(rule: Rule, predicate: Predicate | None, call: Call) -> bool:
+def _matches(rule: Rule, predicate: Predicate | None, call: RecordedCall) -> bool:
     if rule.call != call.name:
         return False
     if rule.ids and rule.ids.isdisjoint(call.ids):

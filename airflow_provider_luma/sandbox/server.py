@@ -26,9 +26,9 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from airflow_provider_luma.sandbox.app import make_app
 from airflow_provider_luma.sandbox.control import NewFault
 from airflow_provider_luma.sandbox.relay import (
-    Call,
     Generation,
     Predicate,
+    RecordedCall,
     Relay,
     Rule,
     TaskScript,
@@ -199,7 +199,7 @@ class LumaSandbox(Sandbox):
         self.relay.reset()
 
     @property
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[RecordedCall]:
         return self.relay.calls
 
     @property
@@ -315,8 +315,8 @@ class SandboxProcess(Sandbox):
         self._steer("POST", "reset", dict[str, str])
 
     @property
-    def calls(self) -> list[Call]:
-        return self._steer("GET", "calls", list[Call])
+    def calls(self) -> list[RecordedCall]:
+        return self._steer("GET", "calls", list[RecordedCall])
 
     @property
     def counts(self) -> dict[str, int]:

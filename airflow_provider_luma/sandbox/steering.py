@@ -12,9 +12,9 @@ import msgspec
 
 from airflow_provider_luma.sandbox.faults import CallName, Fault
 from airflow_provider_luma.sandbox.relay import (
-    Call,
     Generation,
     Predicate,
+    RecordedCall,
     Rule,
     TaskScript,
     TaskTimes,
@@ -154,7 +154,7 @@ class Sandbox(ABC):
 
     @property
     @abstractmethod
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[RecordedCall]:
         """The calls that were answered or dropped, in that order; the last ``max_records`` of them."""
 
     @property

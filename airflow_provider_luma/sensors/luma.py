@@ -22,18 +22,24 @@ from airflow.triggers.base import StartTriggerArgs
 
 from airflow_provider_luma.delays import delay_before_retry
 from airflow_provider_luma.exceptions import LumaConfigError, LumaError, LumaUnavailableError
-from airflow_provider_luma.hooks.luma import LumaHook, final_errors_fail_the_task
+from airflow_provider_luma.hooks.luma import LumaHook
 from airflow_provider_luma.links.luma import LumaVideosLink
-from airflow_provider_luma.outcomes import DEFER_GRACE, TimedOutBy, check_report, time_limit
+from airflow_provider_luma.outcomes import (
+    DEFER_GRACE,
+    TimedOutBy,
+    check_report,
+    final_errors_fail_the_task,
+    time_limit,
+)
 from airflow_provider_luma.task_ids import (
     check_task_ids,
-    is_resolvable_without_a_worker,
     parse_task_ids,
 )
+from airflow_provider_luma.templates import is_resolvable_without_a_worker
 from airflow_provider_luma.triggers.luma import LumaTaskTrigger
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_luma.waiting.progress import Progress, Report, WaitPolicy
-from airflow_provider_luma.waiting.watch import Watch
+from airflow_provider_luma.waiting.tracker import Tracker
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -113,7 +119,7 @@ class LumaTaskSensor(BaseSensorOperator):
         if start_from_trigger:
             self._start_from_trigger()
 
-        self._watch: Watch | None = None
+        self._tracker: Tracker | None = None
         self._started: float | None = None
 
     def _check_end_from_trigger(self) -> None:
@@ -212,29 +218,29 @@ class LumaTaskSensor(BaseSensorOperator):
         :return: Not done, or done with the ids of the completed tasks.
         """
         with final_errors_fail_the_task():
-            if self._watch is None:
-                self._watch = self._recall(context)
-            watch = self._watch
+            if self._tracker is None:
+                self._tracker = self._recall(context)
+            tracker = self._tracker
             try:
-                watch.tolerate_poll_failures(self.hook.settings.max_poll_failures)
+                tracker.tolerate_poll_failures(self.hook.settings.max_poll_failures)
                 client = self.hook.client
             except LumaError as error:
-                watch.take_error(error)
+                tracker.take_error(error)
             except AirflowNotFoundException as error:
                 # Airflow says the same while its API server or a secrets backend is out of reach.
-                if not watch.progress.answered:
+                if not tracker.progress.answered:
                     raise
                 conn_id = self.luma_conn_id
-                watch.take_error(LumaUnavailableError(f"Connection {conn_id!r} can't be read: {error}"))
+                tracker.take_error(LumaUnavailableError(f"Connection {conn_id!r} can't be read: {error}"))
             else:
-                watch.poll(client)
-            verdict = watch.verdict(timed_out=time.time() >= self._deadline)
+                tracker.poll(client)
+            verdict = tracker.verdict(timed_out=time.time() >= self._deadline)
             if verdict == "waiting":
                 if self.deferrable:
-                    self._defer(context, watch.progress)
-                self._remember(context, watch)
+                    self._defer(context, tracker.progress)
+                self._remember(context, tracker)
                 return PokeReturnValue(is_done=False)
-            report = watch.report(verdict, waited=f"the timeout of {self.timeout:g} s")
+            report = tracker.report(verdict, waited=f"the timeout of {self.timeout:g} s")
             return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, report))
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> list[str]:
@@ -256,7 +262,7 @@ class LumaTaskSensor(BaseSensorOperator):
         return (self._started or time.time()) + self.timeout
 
     def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
-        asked = self._watch.retry_after if self._watch is not None else None
+        asked = self._tracker.retry_after if self._tracker is not None else None
         seconds = delay_before_retry(asked, own=super()._get_next_poke_interval(*args, **kwargs))
         # The last poll comes when the time is over, not up to an interval later.
         return min(seconds, max(0.0, self._deadline - time.time()))
@@ -287,7 +293,7 @@ class LumaTaskSensor(BaseSensorOperator):
         self.log.info("%s", report.message)
         return report.completed
 
-    def _recall(self, context: Context) -> Watch:
+    def _recall(self, context: Context) -> Tracker:
         """Begin, or go on from the poll before when this one runs in a new process."""
         ids = parse_task_ids(self.luma_task_ids)
         policy = WaitPolicy(max_failed=self.max_failed, missing_polls=self.missing_polls)
@@ -299,20 +305,20 @@ class LumaTaskSensor(BaseSensorOperator):
                 "missing in all %d polls before (Airflow 3.3 or deferrable=True count exactly).",
                 polls,
             )
-            return Watch(Progress.presumed_missing(ids, polls), policy, self.log)
+            return Tracker(Progress.presumed_missing(ids, polls), policy, self.log)
         memory = (store.get(_MEMORY_KEY) or {}) if polls else {}
         if memory.get("try_number") != context["ti"].try_number:
             # A memory that was lost is no reason to give up at one answer that would otherwise pass.
             lost = bool(polls) and not memory
-            return Watch(Progress.of(ids, answered=lost), policy, self.log)
-        return Watch(Progress.from_json(ids, memory["progress"]), policy, self.log, said=memory["said"])
+            return Tracker(Progress.of(ids, answered=lost), policy, self.log)
+        return Tracker(Progress.from_json(ids, memory["progress"]), policy, self.log, said=memory["said"])
 
-    def _remember(self, context: Context, watch: Watch) -> None:
+    def _remember(self, context: Context, tracker: Tracker) -> None:
         store: Any = context.get("task_state_store") if self.reschedule else None
         if store is not None:
             memory = {
                 "try_number": context["ti"].try_number,
-                "said": watch.said,
-                "progress": watch.progress.to_json(),
+                "said": tracker.said,
+                "progress": tracker.progress.to_json(),
             }
             store.set(_MEMORY_KEY, memory, retention=timedelta(seconds=self.timeout) + timedelta(days=1))

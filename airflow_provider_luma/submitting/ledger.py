@@ -15,14 +15,15 @@ that is lost isn't taken for one that was never written.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal
 
 import msgspec
 
 from airflow_provider_luma.exceptions import LumaStorageError
-from airflow_provider_luma.submitting.request import shorten
+from airflow_provider_luma.state import StateStore
+from airflow_provider_luma.text import shorten
 
-OnClear = Literal["anew", "continue"]
+OnClear = Literal["restart", "resume"]
 
 PAGE_SIZE: Final = 25
 """Entries a page; a page of refusals in Chinese stays below the 64 KB that Airflow likes a value to have."""
@@ -85,21 +86,6 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
         return self.clears != ended.clears and self.max_tries == ended.number + self.retries
 
 
-class Store(Protocol):
-    """
-    A place that survives a crash.
-
-    A write is whole or not there at all, and has happened when it returns. A read that fails must raise: it
-    never means "nothing there".
-    """
-
-    def get(self, key: str) -> Any:
-        """Return the value, or ``None`` when there is none."""
-
-    def set(self, key: str, value: dict[str, Any]) -> None:
-        """Write a value."""
-
-
 class _Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     What is written at once.
@@ -124,12 +110,12 @@ class Ledger:
 
     :param store: Where it is kept.
     :param current: The try that uses it.
-    :param on_clear: Whether a new run begins ``anew``, or continues with what the run before has submitted
+    :param on_clear: Whether a new run begins ``restart``, or continues with what the run before has submitted
         and sends only what has no id.
     :raises LumaStorageError: when the store has lost something that was written.
     """
 
-    def __init__(self, store: Store, *, current: Try, on_clear: OnClear = "anew") -> None:
+    def __init__(self, store: StateStore, *, current: Try, on_clear: OnClear = "restart") -> None:
         self._store = store
         self._current = current
         self.on_clear = on_clear
@@ -196,7 +182,7 @@ class Ledger:
         elif found:
             self._follow(max(found))
         else:
-            self._begins = "anew"
+            self._begins = "restart"
 
     def _read_run(self) -> dict[int, list[_Page]]:
         """Read this try and those before it, back to the one that began with nothing."""
@@ -204,7 +190,7 @@ class Ledger:
         for number in range(self._current.number, 0, -1):
             if pages := self._read_try(number):
                 found[number] = pages
-                if pages[0].begins == "anew":
+                if pages[0].begins == "restart":
                     return found
         if found:
             raise _lost(f"what the tries before try {min(found)} wrote")
@@ -226,12 +212,12 @@ class Ledger:
         if not self._current.was_cleared_after(msgspec.convert(value, Try)):
             # Without a page of this try, the run would still count as ended if this worker were killed.
             self._write(0, {})
-        elif self.on_clear == "continue":
-            self._begin("continue")
+        elif self.on_clear == "resume":
+            self._begin("resume")
             self._write(0, {})
         else:
             self.cleared = self._before
-            self._begin("anew")
+            self._begin("restart")
 
     def _begin(self, begins: OnClear | None) -> None:
         self._begins = begins
@@ -261,26 +247,11 @@ class Ledger:
             self._write(0, self._pages[0])
 
 
-class MemoryStore:
-    """A store that lasts as long as the process, where nothing better is there."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, dict[str, Any]] = {}
-
-    def get(self, key: str) -> Any:
-        """Return the value, or ``None`` when there is none."""
-        return self._values.get(key)
-
-    def set(self, key: str, value: dict[str, Any]) -> None:
-        """Write a value."""
-        self._values[key] = value
-
-
 def _known_at(before: dict[str, Entry], begins: OnClear | None) -> dict[str, Entry]:
     """Return what a try knows that began a run in this way, or none."""
-    if begins == "anew":
+    if begins == "restart":
         return {}
-    if begins == "continue":
+    if begins == "resume":
         # What the relay refused is sent again after a clear: the money may have been topped up.
         return {key: entry for key, entry in before.items() if entry.refused is None}
     return before

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Send a list of jobs, each at most once, and know at any moment what was sent and what wasn't."""
+"""Send a list of submissions, each at most once, and know at any moment what was sent and what wasn't."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from airflow_provider_luma.exceptions import (
     LumaRequestError,
     shorten_ids,
 )
-from airflow_provider_luma.submitting.job import Job, job_keys
-from airflow_provider_luma.submitting.request import shorten
+from airflow_provider_luma.submitting.submission import Submission, submission_keys
+from airflow_provider_luma.text import shorten
 from airflow_provider_luma.validation import non_negative_seconds, shown, whole_number
 
 if TYPE_CHECKING:
-    from airflow_provider_luma.client.luma import LumaClient
+    from airflow_provider_luma.client.api import LumaClient
     from airflow_provider_luma.submitting.ledger import Entry, Ledger, OnClear
 
 OnAmbiguous = Literal["fail", "resubmit"]
@@ -38,9 +38,9 @@ _CONTINUING: Final = (
     "it sends only what has no id (what is unclear: only with on_ambiguous='resubmit' as well)."
 )
 _CLEARING: Final[dict[OnClear, str]] = {
-    "anew": f"To keep what is submitted, set on_clear='continue' and then clear this task: {_CONTINUING} "
-    "Clearing this task with on_clear='anew' submits everything again, and it is billed again.",
-    "continue": f"Clear this task (on_clear='continue'): {_CONTINUING}",
+    "restart": f"To keep what is submitted, set on_clear='resume' and then clear this task: {_CONTINUING} "
+    "Clearing this task with on_clear='restart' submits everything again, and it is billed again.",
+    "resume": f"Clear this task (on_clear='resume'): {_CONTINUING}",
 }
 
 
@@ -48,23 +48,23 @@ class SubmitPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """
     How to send.
 
-    :param max_failed: How many jobs the relay may refuse for good; ``None`` means any number.
-    :param max_in_flight: How many submits are under way at the same time.
-    :param pause: Seconds from one submit to the next, at least.
-    :param on_ambiguous: What to do when it is unknown whether the relay took a job: ``fail``, or
+    :param max_failed: How many submissions the relay may refuse for good; ``None`` means any number.
+    :param max_concurrency: How many submits are under way at the same time.
+    :param submit_interval: Seconds from one submit to the next, at least.
+    :param on_ambiguous: What to do when it is unknown whether the relay took a submission: ``fail``, or
         ``resubmit`` it and perhaps pay twice.
     """
 
     max_failed: int | None = 0
-    max_in_flight: int = 1
-    pause: float = 0.0
+    max_concurrency: int = 1
+    submit_interval: float = 0.0
     on_ambiguous: OnAmbiguous = "fail"
 
     def __post_init__(self) -> None:
         if self.max_failed is not None:
             whole_number("max_failed", self.max_failed, least=0)
-        whole_number("max_in_flight", self.max_in_flight, least=1)
-        non_negative_seconds("pause", self.pause)
+        whole_number("max_concurrency", self.max_concurrency, least=1)
+        non_negative_seconds("submit_interval", self.submit_interval)
         if self.on_ambiguous not in ("fail", "resubmit"):
             raise LumaConfigError(
                 f"on_ambiguous must be 'fail' or 'resubmit'; got {shown(self.on_ambiguous)}."
@@ -104,12 +104,12 @@ class Stop:
 
 class Submitter:
     """
-    Sends jobs and keeps the ledger. One use each.
+    Sends submissions and keeps the ledger. One use each.
 
     :param client: The relay.
-    :param jobs: What to send.
+    :param submissions: What to send.
     :param ledger: What is remembered of them.
-    :param connection: What identifies the connection, for the jobs' fingerprints.
+    :param connection: What identifies the connection, for the submissions' fingerprints.
     :param policy: How to send.
     :param on_submitted: Called with each job's number, id and time, as soon as the id is known and written
         down. Calls come from other threads, one at a time.
@@ -119,7 +119,7 @@ class Submitter:
     def __init__(
         self,
         client: LumaClient,
-        jobs: Sequence[Job],
+        submissions: Sequence[Submission],
         *,
         ledger: Ledger,
         connection: str,
@@ -128,8 +128,8 @@ class Submitter:
         stop: Stop | None = None,
     ) -> None:
         self._client = client
-        self._jobs = jobs
-        self._keys = job_keys(jobs, connection)
+        self._submissions = submissions
+        self._keys = submission_keys(submissions, connection)
         self._ledger = ledger
         self._policy = policy
         self._on_submitted = on_submitted
@@ -145,7 +145,7 @@ class Submitter:
 
     @property
     def submitted_ids(self) -> list[str]:
-        """The ids that are known, in the order of the jobs."""
+        """The ids that are known, in the order of the submissions."""
         return [self.ids[number] for number in sorted(self.ids)]
 
     def stop(self) -> None:
@@ -167,8 +167,8 @@ class Submitter:
         When this is interrupted, by a timeout's signal for example, the answers to what is under way are
         still waited for and written down.
 
-        :raises LumaAmbiguousSubmitError: when it is unknown whether the relay took a job.
-        :raises LumaError: when the relay refuses more than is tolerated, or can't take jobs now. Nothing
+        :raises LumaAmbiguousSubmitError: when it is unknown whether the relay took a submission.
+        :raises LumaError: when the relay refuses more than is tolerated, or is busy. Nothing
             more is sent then.
         """
         to_send = self._recall()
@@ -194,7 +194,9 @@ class Submitter:
                 self.refused[number] = entry.refused
             else:
                 to_send.append(number)
-                unclear.append(f"request {number} ({self._jobs[number]}), about to be sent at {entry.at}")
+                unclear.append(
+                    f"request {number} ({self._submissions[number]}), about to be sent at {entry.at}"
+                )
         unclear += [
             f"a request with other inputs, about to be sent at {entry.at}"
             for entry in entries.values()
@@ -203,7 +205,7 @@ class Submitter:
         if self.ids or self.refused:
             log.info(
                 "Going on from an earlier try: of %d requests %d are submitted, %d refused, %d to be sent.",
-                len(self._jobs),
+                len(self._submissions),
                 len(self.ids),
                 len(self.refused),
                 len(to_send),
@@ -241,7 +243,7 @@ class Submitter:
         # Airflow's timeout raises in the main thread, anywhere. So that thread only waits here: what leads
         # from an intent to its outcome runs in others, and can't be torn apart.
         todo: SimpleQueue[int | None] = SimpleQueue()
-        count = min(self._policy.max_in_flight, len(to_send))
+        count = min(self._policy.max_concurrency, len(to_send))
         threads = [Thread(target=self._work, args=[todo], name=f"luma-submit-{n}") for n in range(count)]
         try:
             for thread in threads:
@@ -272,13 +274,13 @@ class Submitter:
 
     def _buy(self, number: int) -> None:
         """Take one job from its first step to its last."""
-        key, job = self._keys[number], self._jobs[number]
+        key, submission = self._keys[number], self._submissions[number]
         at = datetime.now(UTC).isoformat(timespec="seconds")
         with self._booking:
             self._ledger.intend(key, at)
         task_id = self._send_one(number, at)
         if task_id is not None:
-            log.info("Submitted request %d (%s): %s", number, job, task_id)
+            log.info("Submitted request %d (%s): %s", number, submission, task_id)
             with self._booking:
                 try:
                     self._ledger.submitted(key, task_id)
@@ -289,15 +291,15 @@ class Submitter:
         """Keep the pause between submits; return whether there is anything to be sent at all."""
         with self._turn:
             self._stop.pause(self._next_at - time.monotonic(), until=lambda: self._is_over)
-            self._next_at = time.monotonic() + self._policy.pause
+            self._next_at = time.monotonic() + self._policy.submit_interval
             return not self._is_over
 
     def _send_one(self, number: int, at: str) -> str | None:
         """Send a job whose intent is written; return its id, or ``None`` when its refusal is tolerated."""
-        key, job = self._keys[number], self._jobs[number]
-        name = f"Request {number} ({job}, sent at {at})"
+        key, submission = self._keys[number], self._submissions[number]
+        name = f"Request {number} ({submission}, sent at {at})"
         try:
-            return job.send(self._client).id
+            return submission.send(self._client).id
         except LumaAmbiguousSubmitError as error:
             # The intent stays in the ledger: a retry must see that this one is unclear.
             log.error("%s: %s", name, error)
@@ -331,21 +333,21 @@ class Submitter:
 
     @property
     def _unsent(self) -> list[int]:
-        return [n for n in range(len(self._jobs)) if n not in self.ids and n not in self.refused]
+        return [n for n in range(len(self._submissions)) if n not in self.ids and n not in self.refused]
 
     def _too_many_refused(self) -> LumaError | None:
         limit = self._policy.max_failed
         if limit is None or len(self.refused) <= limit:
             return None
-        if len(self._jobs) == 1:
-            return LumaError(f"The {self._jobs[0]} was refused: {self.refused[0]}")
+        if len(self._submissions) == 1:
+            return LumaError(f"The {self._submissions[0]} was refused: {self.refused[0]}")
         reasons = [
-            f"request {number} ({self._jobs[number]}): {reason}"
+            f"request {number} ({self._submissions[number]}): {reason}"
             for number, reason in sorted(self.refused.items())
         ]
         more = f"; and {len(reasons) - 20} more" if len(reasons) > 20 else ""
         return LumaError(
-            f"The relay refused {len(reasons)} of {len(self._jobs)} requests, max_failed={limit}. "
+            f"The relay refused {len(reasons)} of {len(self._submissions)} requests, max_failed={limit}. "
             f"{'; '.join(reasons[:20])}{more}"
         )
 
@@ -353,7 +355,7 @@ class Submitter:
         """Add to an error what else went wrong, and what was and what wasn't sent."""
         told = [f"Besides: {other}" for other in others]
         sent, unsent = self.submitted_ids, self._unsent
-        if len(self._jobs) > 1:
+        if len(self._submissions) > 1:
             told.append(f"Submitted and billed: {len(sent)}{f' ({shorten_ids(sent)})' if sent else ''}.")
             numbers = shorten_ids([str(number) for number in unsent], 20)
             told.append(f"Without an id: {len(unsent)}{f' (requests {numbers})' if unsent else ''}.")

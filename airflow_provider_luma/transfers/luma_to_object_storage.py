@@ -9,21 +9,23 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from airflow.providers.common.compat.sdk import Asset, AssetAlias, BaseOperator, ObjectStoragePath, XComArg
+from airflow.providers.common.compat.sdk import Asset, AssetAlias, BaseOperator, ObjectStoragePath
 
 from airflow_provider_luma.download.options import DEFAULT_FILE_NAME, DownloadOptions
 from airflow_provider_luma.exceptions import LumaConfigError, LumaDownloadError
-from airflow_provider_luma.hooks.luma import LumaHook, final_errors_fail_the_task
-from airflow_provider_luma.task_ids import check_task_ids, is_template, parse_task_ids
+from airflow_provider_luma.hooks.luma import LumaHook
+from airflow_provider_luma.outcomes import final_errors_fail_the_task
+from airflow_provider_luma.task_ids import check_task_ids, parse_task_ids
 from airflow_provider_luma.task_state import task_state_store
+from airflow_provider_luma.templates import is_literal
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_luma.client.artifacts import Artifact
-    from airflow_provider_luma.download.batch import Downloader, FileFailure, FileRecord
+    from airflow_provider_luma.download.downloader import Downloader, FileFailure, FileRecord
+    from airflow_provider_luma.download.file_store import FileStore
     from airflow_provider_luma.download.options import OnExisting
-    from airflow_provider_luma.download.store import Store
 
     _Records = dict[tuple[str, Artifact], FileRecord]
 
@@ -100,8 +102,8 @@ class LumaToObjectStorageOperator(BaseOperator):
         self.luma_conn_id = luma_conn_id
         self._downloader: Downloader | None = None
         check_task_ids(luma_task_ids)
-        self._options(file_name=DEFAULT_FILE_NAME if _comes_later(file_name) else file_name)
-        if not _comes_later(self.destination):
+        self._options(file_name=file_name if is_literal(file_name) else DEFAULT_FILE_NAME)
+        if is_literal(self.destination):
             _check_destination(self.destination)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
@@ -138,9 +140,9 @@ class LumaToObjectStorageOperator(BaseOperator):
 
     def _download(self, context: Context, ids: Sequence[str]) -> tuple[_Records, list[FileFailure]]:
         # Here and not above, because they would cost every Dag that is parsed.
-        from airflow_provider_luma.download.batch import Downloader, FileFailure
-        from airflow_provider_luma.download.kept_files import KeptFiles
+        from airflow_provider_luma.download.downloader import Downloader, FileFailure
         from airflow_provider_luma.download.transport import Route
+        from airflow_provider_luma.transfers.kept_files import KeptFiles
 
         hook = LumaHook(self.luma_conn_id)
         # A clear raises max_tries; a retry doesn't.
@@ -174,8 +176,8 @@ class LumaToObjectStorageOperator(BaseOperator):
             kept.flush()
         return records, failures
 
-    def _store(self, context: Context) -> Store:
-        from airflow_provider_luma.download.store import Store
+    def _store(self, context: Context) -> FileStore:
+        from airflow_provider_luma.download.file_store import FileStore
 
         _check_destination(self.destination)
         try:
@@ -188,7 +190,7 @@ class LumaToObjectStorageOperator(BaseOperator):
             ) from error
         instance = context["ti"]
         owner = f"{instance.dag_id}/{instance.run_id}/{instance.task_id}/{instance.map_index}"
-        return Store(
+        return FileStore(
             fs, path.path, label=self.destination, owner=hashlib.sha256(owner.encode()).hexdigest()[:16]
         )
 
@@ -212,7 +214,7 @@ class LumaToObjectStorageOperator(BaseOperator):
             self.log.info("%s was there already: %.1f MiB, whole", record.path, record.bytes / _MIB)
 
     def _failed(self, failures: Sequence[FileFailure], kept: int) -> LumaDownloadError:
-        from airflow_provider_luma.download.batch import counted
+        from airflow_provider_luma.download.downloader import counted
 
         named = " ".join(str(failure.error) for failure in failures[:_NAMED_FAILURES])
         more = f" And {len(failures) - _NAMED_FAILURES} more." if len(failures) > _NAMED_FAILURES else ""
@@ -234,10 +236,6 @@ class LumaToObjectStorageOperator(BaseOperator):
                 events[outlet].add(Asset(uri=f"{path.protocol or 'file'}://{path.path}"), extra=extra)
             else:
                 events[outlet].extra.update(extra)
-
-
-def _comes_later(value: object) -> bool:
-    return is_template(value) or isinstance(value, XComArg)
 
 
 def _check_destination(destination: object) -> None:

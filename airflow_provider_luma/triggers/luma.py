@@ -25,8 +25,8 @@ from airflow_provider_luma.task_ids import parse_task_ids
 from airflow_provider_luma.version_compat import airflow_stats
 from airflow_provider_luma.waiting.poller import shared_poll
 from airflow_provider_luma.waiting.progress import Progress, Report, WaitPolicy
-from airflow_provider_luma.waiting.schedule import Answer
-from airflow_provider_luma.waiting.watch import Watch
+from airflow_provider_luma.waiting.schedule import PollResult
+from airflow_provider_luma.waiting.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class LumaTaskTrigger(BaseTrigger):
         self.missing_polls = missing_polls
         self.progress = progress or {}
         self.end_states = end_states or {}
-        self._watch: Watch | None = None
+        self._tracker: Tracker | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give the class path and the arguments that rebuild this trigger elsewhere."""
@@ -148,7 +148,7 @@ class LumaTaskTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Say what goes on when a user ends the task (Airflow 3.3 and newer): the API has no cancel."""
-        open_ids = self._watch.progress.open_ids if self._watch else []
+        open_ids = self._tracker.progress.open_ids if self._tracker else []
         if open_ids:
             self.log.warning(
                 "Ended by a user while waiting. The relay can't cancel, so %d unfinished Luma tasks go on "
@@ -186,42 +186,42 @@ class LumaTaskTrigger(BaseTrigger):
 
     async def _wait(self, ids: Sequence[str]) -> Report:
         deadline = self._give_up_at()
-        watch = self._watch = Watch(
+        tracker = self._tracker = Tracker(
             Progress.from_json(ids, self.progress),
             WaitPolicy(max_failed=self.max_failed, missing_polls=self.missing_polls),
             self.log,
         )
-        watch.said = watch.progress.summary()
-        verdict = watch.verdict(timed_out=False)
+        tracker.said = tracker.progress.summary()
+        verdict = tracker.verdict(timed_out=False)
 
-        def take(answer: Answer | None) -> Sequence[str]:
+        def take(answer: PollResult | None) -> Sequence[str]:
             nonlocal verdict
-            watch.tolerate_poll_failures(subscription.poller.max_poll_failures)
+            tracker.tolerate_poll_failures(subscription.poller.max_poll_failures)
             if answer is not None:
-                watch.take(
+                tracker.take(
                     answer.tasks,
                     asked=answer.asked,
                     error=answer.error,
                     answered=subscription.poller.proven,
                 )
-            verdict = watch.verdict(timed_out=subscription.timed_out)
-            return watch.progress.open_ids if verdict == "waiting" else ()
+            verdict = tracker.verdict(timed_out=subscription.timed_out)
+            return tracker.progress.open_ids if verdict == "waiting" else ()
 
-        if watch.progress.open_ids:
+        if tracker.progress.open_ids:
             with shared_poll(
                 self.luma_conn_id,
                 partial(LumaHook.aget_settings, self.luma_conn_id),
-                watch.progress.open_ids,
+                tracker.progress.open_ids,
                 take,
                 interval=self.poll_interval,
                 deadline=deadline,
                 meter=_AirflowMeter(self.luma_conn_id),
-                answered=watch.progress.answered,
+                answered=tracker.progress.answered,
             ) as subscription:
                 self.log.info(
                     "Waiting for Luma tasks together with %d others: %s",
                     subscription.poller.waiters - 1,
-                    watch.said,
+                    tracker.said,
                 )
                 await subscription.end()
-        return watch.report(verdict, waited=self.waited)
+        return tracker.report(verdict, waited=self.waited)

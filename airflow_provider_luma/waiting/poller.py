@@ -22,10 +22,10 @@ from math import inf
 from typing import Any, Final, Protocol, TypeVar, TypeVarTuple, Unpack
 from weakref import WeakKeyDictionary
 
-from airflow_provider_luma.client.luma import DEFAULT_BATCH_SIZE, LumaClient
+from airflow_provider_luma.client.api import DEFAULT_BATCH_SIZE, LumaClient
 from airflow_provider_luma.client.settings import DEFAULT_MAX_POLL_FAILURES, RelaySettings
 from airflow_provider_luma.exceptions import LumaAuthError, LumaConfigError, LumaError, LumaRequestError
-from airflow_provider_luma.waiting.schedule import Answer, Call, Schedule, Waiter, spread
+from airflow_provider_luma.waiting.schedule import Call, PollResult, Schedule, Waiter, spread
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Meter(Protocol):
         """Record a duration."""
 
 
-Take = Callable[[Answer | None], Collection[str]]
+Take = Callable[[PollResult | None], Collection[str]]
 """
 Takes in an answer, or ``None`` when the deadline passed and no call is under way.
 
@@ -102,7 +102,7 @@ class Subscription:
         """
         await self._ended
 
-    def deliver(self, answer: Answer | None) -> None:
+    def deliver(self, answer: PollResult | None) -> None:
         """Hand over an answer, or ``None`` when there is nothing more to wait for."""
         if self._ended.done():
             return
@@ -334,7 +334,7 @@ class Poller:
         else:
             self._deliver(answers)
 
-    async def _answers(self, call: Call, ids: list[str]) -> dict[Waiter, Answer]:
+    async def _answers(self, call: Call, ids: list[str]) -> dict[Waiter, PollResult]:
         loop = asyncio.get_running_loop()
         try:
             tasks = await self._ask(lambda client: client.query(ids))
@@ -350,7 +350,7 @@ class Poller:
         self._proven = True
         return self._schedule.succeed(call, tasks, now=loop.time())
 
-    def _failed(self, call: Call, error: LumaError) -> dict[Waiter, Answer]:
+    def _failed(self, call: Call, error: LumaError) -> dict[Waiter, PollResult]:
         if not call.waiters:
             return self._schedule.drop(call)
         if isinstance(error, LumaConfigError):
@@ -380,7 +380,7 @@ class Poller:
                 return error
         return None
 
-    def _deliver(self, answers: Mapping[Waiter, Answer]) -> None:
+    def _deliver(self, answers: Mapping[Waiter, PollResult]) -> None:
         for waiter, answer in answers.items():
             self._subscriptions[waiter].deliver(answer)
             # Whoever was being served has a next time again.

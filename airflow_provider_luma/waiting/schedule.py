@@ -61,7 +61,7 @@ _LEVELS_PER_FAILURE: Final = 2
 _LONG_AGO: Final = -inf
 
 
-class Answer(NamedTuple):
+class PollResult(NamedTuple):
     """
     What one round tells one waiter.
 
@@ -92,7 +92,7 @@ class Waiter:
         # Whether something has ever been answered to it.
         self.answered = False
         self._calls: set[Call] = set()
-        self._answer = Answer({}, [], None)
+        self._answer = PollResult({}, [], None)
 
     @property
     def being_served(self) -> bool:
@@ -110,7 +110,7 @@ class Waiter:
         if not self.in_step:
             self.due = self.deadline
 
-    def _take(self, call: Call, tasks: Mapping[str, LumaTask], error: LumaError | None) -> Answer | None:
+    def _take(self, call: Call, tasks: Mapping[str, LumaTask], error: LumaError | None) -> PollResult | None:
         """Take in the end of one call; return the whole answer with the last one."""
         if error is None:
             mine = [task_id for task_id in call.waiters[self] if task_id in self.ids]
@@ -122,8 +122,8 @@ class Waiter:
         self._calls.discard(call)
         return None if self._calls else self._whole_answer()
 
-    def _whole_answer(self) -> Answer:
-        answer, self._answer = self._answer, Answer({}, [], None)
+    def _whole_answer(self) -> PollResult:
+        answer, self._answer = self._answer, PollResult({}, [], None)
         return answer
 
 
@@ -339,7 +339,7 @@ class Schedule:
             return None
         return self._busy
 
-    def succeed(self, call: Call, tasks: Mapping[str, LumaTask], *, now: float) -> dict[Waiter, Answer]:
+    def succeed(self, call: Call, tasks: Mapping[str, LumaTask], *, now: float) -> dict[Waiter, PollResult]:
         """
         End a call that was answered.
 
@@ -374,7 +374,7 @@ class Schedule:
             and self._last_success < call.planned_at
         )
 
-    def refuse(self, call: Call, error: LumaRequestError, *, now: float) -> dict[Waiter, Answer]:
+    def refuse(self, call: Call, error: LumaRequestError, *, now: float) -> dict[Waiter, PollResult]:
         """
         End a call that the relay refused because of an id in it, while others would get through.
 
@@ -392,7 +392,7 @@ class Schedule:
         [task_id] = call.ids
         return self._end(call, {task_id: LumaTask(task_id, TaskState.UNKNOWN, problem=str(error))}, None)
 
-    def fail(self, call: Call, error: LumaError, *, now: float) -> dict[Waiter, Answer]:
+    def fail(self, call: Call, error: LumaError, *, now: float) -> dict[Waiter, PollResult]:
         """
         End a call that failed.
 
@@ -418,7 +418,7 @@ class Schedule:
             self._undecided.append(call)
         return self._end(call, {}, error)
 
-    def drop(self, call: Call, error: LumaError | None = None) -> dict[Waiter, Answer]:
+    def drop(self, call: Call, error: LumaError | None = None) -> dict[Waiter, PollResult]:
         """
         End a call that was not made.
 
@@ -427,7 +427,7 @@ class Schedule:
         """
         return self._end(call, {}, error)
 
-    def fail_everyone(self, error: LumaError) -> dict[Waiter, Answer]:
+    def fail_everyone(self, error: LumaError) -> dict[Waiter, PollResult]:
         """
         End all calls, because none can succeed.
 
@@ -444,7 +444,7 @@ class Schedule:
             answers[waiter] = waiter._whole_answer()._replace(error=error)
         return answers
 
-    def fail_unanswered(self, error: LumaError) -> dict[Waiter, Answer]:
+    def fail_unanswered(self, error: LumaError) -> dict[Waiter, PollResult]:
         """
         End the calls of those to whom nothing has ever been answered, due or not.
 
@@ -471,9 +471,9 @@ class Schedule:
 
     def _end(
         self, call: Call, tasks: Mapping[str, LumaTask], error: LumaError | None
-    ) -> dict[Waiter, Answer]:
+    ) -> dict[Waiter, PollResult]:
         self._forget(call.ids, call)
-        answers: dict[Waiter, Answer] = {}
+        answers: dict[Waiter, PollResult] = {}
         for waiter in call.waiters:
             if (answer := waiter._take(call, tasks, error)) is not None:
                 answers[waiter] = answer

@@ -18,10 +18,10 @@ from fsspec.implementations.local import LocalFileSystem
 from pytest_mock import MockerFixture
 
 from airflow_provider_luma.client.settings import RelaySettings
-from airflow_provider_luma.download import transfer
-from airflow_provider_luma.download.batch import Downloader, FileFailure, FileRecord
+from airflow_provider_luma.download import resumable
+from airflow_provider_luma.download.downloader import Downloader, FileFailure, FileRecord
+from airflow_provider_luma.download.file_store import FileStore
 from airflow_provider_luma.download.options import DownloadOptions
-from airflow_provider_luma.download.store import Store
 from airflow_provider_luma.download.transport import Route
 from airflow_provider_luma.exceptions import (
     LumaAuthError,
@@ -76,7 +76,7 @@ class Lab:
     ) -> Downloader:
         return Downloader(
             self.client,
-            Store(fs or LocalFileSystem(), str(self.folder), label=str(self.folder), owner="lab"),
+            FileStore(fs or LocalFileSystem(), str(self.folder), label=str(self.folder), owner="lab"),
             Route.of(self.settings),
             options=DownloadOptions(**{"backoff": 0.01, "backoff_max": 0.05, **options}),
             known=known,
@@ -566,7 +566,7 @@ class TestBounds:
     def test_progress_is_told_of_files_that_take_their_time(
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(transfer, "_PROGRESS_SECONDS", 0.0)
+        monkeypatch.setattr(resumable, "_PROGRESS_SECONDS", 0.0)
         told: list[tuple[Any, ...]] = []
         task_id = lab.video()
 

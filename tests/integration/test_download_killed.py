@@ -34,13 +34,13 @@ DOWNLOAD = """
 import sys
 from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_luma.client.settings import RelaySettings
-from airflow_provider_luma.download.batch import Downloader, FileFailure
-from airflow_provider_luma.download.store import Store
+from airflow_provider_luma.download.downloader import Downloader, FileFailure
+from airflow_provider_luma.download.file_store import FileStore
 from airflow_provider_luma.download.transport import Route
 
 host, key, folder, *ids = sys.argv[1:]
 settings = RelaySettings.from_fields(host=host, password=key)
-store = Store(LocalFileSystem(), folder, label=folder, owner="task")
+store = FileStore(LocalFileSystem(), folder, label=folder, owner="task")
 print("ready", flush=True)
 outcomes = list(Downloader(settings.client(), store, Route.of(settings)).run(ids))
 sys.exit(any(isinstance(outcome, FileFailure) for outcome in outcomes))

@@ -18,9 +18,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_luma.client import LumaClient
 from airflow_provider_luma.client.settings import RelaySettings
-from airflow_provider_luma.download.batch import Downloader, FileFailure, FileRecord
+from airflow_provider_luma.download.downloader import Downloader, FileFailure, FileRecord
+from airflow_provider_luma.download.file_store import FileStore
 from airflow_provider_luma.download.options import DownloadOptions
-from airflow_provider_luma.download.store import Store
 from airflow_provider_luma.download.transport import Route
 from airflow_provider_luma.exceptions import LumaConfigError, LumaDownloadError, LumaUnsafeLinkError
 from airflow_provider_luma.sandbox import LumaSandbox, faults
@@ -65,7 +65,7 @@ class Lab:
         with settings.client(verify=True, proxies=None) as client:
             downloader = Downloader(
                 client,
-                Store(LocalFileSystem(), str(self.folder), label=str(self.folder), owner="lab"),
+                FileStore(LocalFileSystem(), str(self.folder), label=str(self.folder), owner="lab"),
                 Route.of(settings),
                 options=DownloadOptions(**{"backoff": 0.01, "attempts": 2, **options}),
             )
@@ -256,7 +256,7 @@ class TestAddresses:
         )
 
         with LumaClient(lab.sandbox.base_url, lab.sandbox.api_key) as client:
-            store = Store(LocalFileSystem(), str(lab.folder), label="videos", owner="lab")
+            store = FileStore(LocalFileSystem(), str(lab.folder), label="videos", owner="lab")
             [failure] = Downloader(client, store, Route.of(relay)).run([task_id])
 
         assert isinstance(failure, FileFailure)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from airflow_provider_luma.operators.submit import LumaSubmitOperator
+from airflow_provider_luma.operators.base import LumaSubmitOperator
 from airflow_provider_luma.sandbox import LumaSandbox
 from airflow_provider_luma.sensors.luma import LumaTaskSensor
 from tests.support import dag_bags

@@ -14,7 +14,7 @@ import pytest
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.sdk import DAG, ObjectStoragePath, task
 
-from airflow_provider_luma.operators import submit as submit_module
+from airflow_provider_luma.operators import base as submit_module
 from airflow_provider_luma.operators.artifacts import LumaFetchArtifactsOperator
 from airflow_provider_luma.operators.generate import (
     LumaExtendVideoOperator,
@@ -215,7 +215,7 @@ class TestList:
         self, run_one: Callable[..., Any], connected: LumaSandbox
     ) -> None:
         prompts = [f"prompt {number}" for number in range(60)]
-        run = run_one(LumaGenerateVideosOperator, requests=requests(*prompts), max_in_flight=4)
+        run = run_one(LumaGenerateVideosOperator, requests=requests(*prompts), max_concurrency=4)
 
         ids = {generation.prompt: generation.id for generation in connected.generations}
         assert run.xcom("buy") == [ids[prompt] for prompt in prompts]
@@ -355,7 +355,7 @@ class TestRetries:
             LumaGenerateVideosOperator,
             requests=requests(*prompts),
             execution_timeout=timedelta(seconds=3),
-            max_in_flight=most,
+            max_concurrency=most,
             # A try that a busy machine gives no time to send anything costs one too.
             retries=100,
         )

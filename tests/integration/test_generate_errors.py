@@ -26,7 +26,7 @@ from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
 
 SUBMIT_TIMEOUT = 1.0
 
-#: The relay says that it did not take the job, and no retry can help. With words of the task's error.
+#: The relay says that it did not take the submission, and no retry can help. With words of the task's error.
 FINAL: dict[str, tuple[Fault, str]] = {
     "401 wrong key": (faults.unauthorized(), "refuses the API key"),
     "401 used up key": (faults.key_quota_exhausted(), "该令牌额度已用尽.*top it up"),
@@ -39,7 +39,7 @@ FINAL: dict[str, tuple[Fault, str]] = {
     "413 too large": (faults.payload_too_large(), "HTTP 413"),
 }
 
-#: The relay says that it did not take the job, and may take it later.
+#: The relay says that it did not take the submission, and may take it later.
 PASSING: dict[str, Fault] = {
     "429": faults.too_many_requests(),
     "429 as OpenAI says it": faults.too_many_requests(body="openai"),
@@ -48,7 +48,7 @@ PASSING: dict[str, Fault] = {
     "503 no channel": faults.model_not_found(),
 }
 
-#: Nobody can know whether the relay took the job.
+#: Nobody can know whether the relay took the submission.
 AMBIGUOUS: dict[str, Fault] = {
     "read timeout": faults.hang(),
     "read timeout in mid-answer": faults.stall(),
@@ -78,7 +78,7 @@ AMBIGUOUS: dict[str, Fault] = {
     "200 that names nothing": faults.answer(200, '{"code": "success", "message": "", "data": null}'),
 }
 
-#: Faults that spoil the relay's true answer, so that it has taken the job in any case.
+#: Faults that spoil the relay's true answer, so that it has taken the submission in any case.
 NEED_THE_ANSWER = {name for name, fault in AMBIGUOUS.items() if fault.needs_true_answer}
 
 Errors = dict[str, list[BaseException]]
@@ -231,7 +231,7 @@ def test_an_ambiguous_outcome_fails_at_once_and_is_not_sent_again(
     name = f"{name} {'accepted' if accepted else 'unheard'}"
     error = run.final_error(name)
 
-    assert "It is unknown whether the relay took the job: it may be running and billed." in error
+    assert "It is unknown whether the relay took the submission: it may be running and billed." in error
     assert f"Request 0 (video '<{name}>', sent at 20" in error
     assert "task list or bill" in error
     assert "Clearing this task" in error

@@ -51,7 +51,7 @@ def test_a_terminated_task_books_what_is_under_way_and_a_retry_goes_on(
         LumaGenerateVideosOperator(
             task_id="buy",
             requests=[{"prompt": prompt} for prompt in prompts],
-            max_in_flight=most,
+            max_concurrency=most,
             retries=1,
             retry_delay=timedelta(0),
         )

@@ -63,8 +63,8 @@ def test_the_steps_lead_from_the_intent_through_the_wire_to_the_booking(protocol
     assert {
         "submitting/submitter.py",
         "submitting/ledger.py",
-        "submitting/job.py",
-        "client/luma.py",
+        "submitting/submission.py",
+        "client/api.py",
         "client/http.py",
         "client/connections.py",
         "client/certainty.py",

@@ -14,11 +14,12 @@ import pytest
 from cryptography import x509
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_luma.client.models import GenerationRequest, LumaTask
+from airflow_provider_luma.client.models import LumaTask
+from airflow_provider_luma.client.requests import GenerationRequest
 from airflow_provider_luma.client.settings import RelaySettings
-from airflow_provider_luma.download.batch import Downloader, FileFailure, FileRecord
+from airflow_provider_luma.download.downloader import Downloader, FileFailure, FileRecord
+from airflow_provider_luma.download.file_store import Store
 from airflow_provider_luma.download.options import DownloadOptions
-from airflow_provider_luma.download.store import Store
 from airflow_provider_luma.download.transport import Route
 from airflow_provider_luma.exceptions import LumaAmbiguousSubmitError, LumaConnectionError, LumaError
 from airflow_provider_luma.sandbox import LumaSandbox

@@ -31,13 +31,13 @@ from typing import Any
 import msgspec
 
 import airflow_provider_luma
-from airflow_provider_luma.client.luma import LumaClient
-from airflow_provider_luma.client.models import GenerationRequest
+from airflow_provider_luma.client.api import LumaClient
+from airflow_provider_luma.client.requests import GenerationRequest
 from airflow_provider_luma.exceptions import LumaError
 from airflow_provider_luma.sandbox import SandboxProcess
-from airflow_provider_luma.submitting.job import Job
 from airflow_provider_luma.submitting.ledger import Entry, Ledger
 from airflow_provider_luma.submitting.ledger import Try as AirflowTry
+from airflow_provider_luma.submitting.submission import Submission
 from airflow_provider_luma.submitting.submitter import SubmitPolicy, Submitter
 
 PACKAGE = str(Path(airflow_provider_luma.__file__).parent)
@@ -174,7 +174,7 @@ class Lab:
         def record() -> None:
             found: list[str] = []
             _trace(lambda frame, event: found.append(_step(frame, event)), main_thread=main_thread)
-            self._submit(folder, prompts, in_flight=1)
+            self._submit(folder, prompts, concurrency=1)
             sys.settrace(None)
             steps.write_text(json.dumps(found))
 
@@ -188,7 +188,7 @@ class Lab:
 
         def retry() -> None:
             for folder, prompts in killed:
-                self._submit(folder, prompts, in_flight=1)
+                self._submit(folder, prompts, concurrency=1)
 
         _wait_for(_fork(retry))
         for folder, case in cases:
@@ -202,7 +202,7 @@ class Lab:
 
         def submit() -> None:
             _trace(moment.watcher(lambda: os.kill(os.getpid(), signal.SIGKILL)))
-            self._submit(folder, prompts, in_flight=1)
+            self._submit(folder, prompts, concurrency=1)
 
         case = Case(moment=str(moment), prompts=prompts, tries=[])
         _wait_for(_fork(submit))
@@ -220,32 +220,32 @@ class Lab:
             _trace(moment.watcher(time_out), main_thread=True)
             # The interpreter's own locks turn it into a RuntimeError at some of its steps.
             with suppress(TimedOut, RuntimeError):
-                self._submit(folder, prompts, in_flight=1)
+                self._submit(folder, prompts, concurrency=1)
 
         case = Case(moment=str(moment), prompts=prompts, tries=[])
         _wait_for(_fork(submit))
         self._note(case, folder)
-        return self._end(case, folder, in_flight=1)
+        return self._end(case, folder, concurrency=1)
 
-    def kill_after(self, delays: list[float], requests: int, in_flight: int) -> Case:
+    def kill_after(self, delays: list[float], requests: int, concurrency: int) -> Case:
         """Kill process after process, each after its delay in seconds."""
         folder, prompts = self._new_case(requests)
         case = Case(moment=" ".join(f"{delay:.4f}" for delay in delays), prompts=prompts, tries=[])
         for delay in delays:
-            pid = _fork(lambda: self._submit(folder, prompts, in_flight))
+            pid = _fork(lambda: self._submit(folder, prompts, concurrency))
             time.sleep(delay)
             os.kill(pid, signal.SIGKILL)
             _wait_for(pid)
             self._note(case, folder)
             if not case.tries[-1].killed:
                 break
-        return self._end(case, folder, in_flight)
+        return self._end(case, folder, concurrency)
 
-    def duration(self, requests: int, in_flight: int) -> float:
+    def duration(self, requests: int, concurrency: int) -> float:
         """How long a list takes that nobody disturbs, in seconds."""
         folder, prompts = self._new_case(requests)
         started = time.monotonic()
-        _wait_for(_fork(lambda: self._submit(folder, prompts, in_flight)))
+        _wait_for(_fork(lambda: self._submit(folder, prompts, concurrency)))
         return time.monotonic() - started
 
     @property
@@ -258,10 +258,10 @@ class Lab:
         folder.mkdir()
         return folder, [f"case {number} request {request}" for request in range(requests)]
 
-    def _end(self, case: Case, folder: Path, in_flight: int) -> Case:
+    def _end(self, case: Case, folder: Path, concurrency: int) -> Case:
         """Retry until a process comes to its end."""
         while case.tries[-1].killed:
-            _wait_for(_fork(lambda: self._submit(folder, case.prompts, in_flight)))
+            _wait_for(_fork(lambda: self._submit(folder, case.prompts, concurrency)))
             self._note(case, folder)
         self._take_outcome(case, folder)
         return case
@@ -282,7 +282,7 @@ class Lab:
             )
         )
 
-    def _submit(self, folder: Path, prompts: list[str], in_flight: int) -> None:
+    def _submit(self, folder: Path, prompts: list[str], concurrency: int) -> None:
         """What one process does: the operator's submitting, with files for Airflow's store and XCom."""
         store, told = FileStore(folder), []
         (folder / f"try-{_airflow_try(folder).number + 1}").touch()
@@ -295,10 +295,10 @@ class Lab:
         with LumaClient(self._sandbox.base_url, self._sandbox.api_key) as client:
             submitter = Submitter(
                 client,
-                [Job(GenerationRequest(prompt=prompt)) for prompt in prompts],
+                [Submission(GenerationRequest(prompt=prompt)) for prompt in prompts],
                 ledger=Ledger(store, current=_airflow_try(folder)),
                 connection=f"luma_default {client.base_url}",
-                policy=SubmitPolicy(max_in_flight=in_flight),
+                policy=SubmitPolicy(max_concurrency=concurrency),
                 on_submitted=tell,
             )
             try:
@@ -382,12 +382,12 @@ def main() -> None:
         lab = Lab(sandbox, folder)
         steps = lab.find_steps(requests=2)
         by_step = lab.kill_at_steps(steps, requests=2)
-        usual = max(lab.duration(6, in_flight=3) for _ in range(3))
+        usual = max(lab.duration(6, concurrency=3) for _ in range(3))
         by_chance = [
             lab.kill_after(
                 [rng.uniform(0, usual) for _ in range(rng.randint(1, MAX_KILLS))],
                 requests=6,
-                in_flight=rng.choice([1, 3]),
+                concurrency=rng.choice([1, 3]),
             )
             for _ in range(moments)
         ]

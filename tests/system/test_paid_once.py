@@ -33,7 +33,7 @@ with DAG("list", schedule=None, params={"prompts": []}, default_args=RETRIED):
         task_id="buy",
         requests="[{% for prompt in params.prompts %}{{ ',' if loop.index0 }}"
         "{\\"prompt\\": {{ prompt | tojson }}}{% endfor %}]",
-        pause=4,
+        submit_interval=4,
     )
     LumaTaskSensor(task_id="wait", luma_task_ids=buy.output, poke_interval=1)
 

@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_luma.cli.definition import COMMANDS, EXIT_CODES, make_parser
 from airflow_provider_luma.connection_fields import EXTRA_FIELDS
 from airflow_provider_luma.download.options import DownloadOptions
-from airflow_provider_luma.operators.submit import LumaSubmitOperator
+from airflow_provider_luma.operators.base import LumaSubmitOperator
 from airflow_provider_luma.sensors.luma import LumaTaskSensor
 from airflow_provider_luma.waiting import poller, schedule
 
@@ -103,7 +103,7 @@ class TestPayingOnce:
         parameters = inspect.signature(LumaSubmitOperator).parameters
 
         assert parameters["on_ambiguous"].default == "fail"
-        assert parameters["on_clear"].default == "anew"
+        assert parameters["on_clear"].default == "restart"
 
 
 class TestArchitecture:

@@ -11,8 +11,8 @@ from rich.table import Table
 from airflow_provider_luma.cli.definition import Exit
 from airflow_provider_luma.cli.output import Output, plain
 from airflow_provider_luma.cli.relay import find_relay
+from airflow_provider_luma.client.api import LumaClient
 from airflow_provider_luma.client.balance import Balance
-from airflow_provider_luma.client.luma import LumaClient
 from airflow_provider_luma.exceptions import LumaError
 
 

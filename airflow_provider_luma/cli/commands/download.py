@@ -16,9 +16,9 @@ from airflow_provider_luma.cli.definition import Exit
 from airflow_provider_luma.cli.ids import read_ids
 from airflow_provider_luma.cli.output import Output
 from airflow_provider_luma.cli.relay import find_relay
-from airflow_provider_luma.download.batch import Downloader, FileFailure
+from airflow_provider_luma.download.downloader import Downloader, FileFailure
+from airflow_provider_luma.download.file_store import FileStore
 from airflow_provider_luma.download.options import DownloadOptions
-from airflow_provider_luma.download.store import Store
 from airflow_provider_luma.download.transport import Route
 from airflow_provider_luma.exceptions import LumaConfigError
 
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace, output: Output) -> Exit:
     return Exit.TASKS_FAILED if failures else Exit.OK
 
 
-def _store(folder: str, ids: Sequence[str]) -> Store:
+def _store(folder: str, ids: Sequence[str]) -> FileStore:
     try:
         fs, root = fsspec.url_to_fs(folder)
     except (ValueError, ImportError) as error:
@@ -73,7 +73,7 @@ def _store(folder: str, ids: Sequence[str]) -> Store:
         ) from error
     # Only who runs the same command again removes what a killed one has left, and nobody else's.
     owner = hashlib.sha256("\n".join([root, *sorted(ids)]).encode()).hexdigest()[:16]
-    return Store(fs, root, label=folder, owner=owner)
+    return FileStore(fs, root, label=folder, owner=owner)
 
 
 def _tell_progress(output: Output) -> Any:

@@ -13,9 +13,9 @@ from airflow_provider_luma.cli.definition import Exit
 from airflow_provider_luma.cli.output import Output
 from airflow_provider_luma.cli.relay import find_relay
 from airflow_provider_luma.cli.submit import submit_once
-from airflow_provider_luma.client.models import GenerationRequest
+from airflow_provider_luma.client.requests import GenerationRequest, read_request
 from airflow_provider_luma.exceptions import LumaConfigError
-from airflow_provider_luma.submitting.request import read_request, shorten
+from airflow_provider_luma.text import shorten
 
 
 def run(arguments: argparse.Namespace, output: Output) -> Exit:

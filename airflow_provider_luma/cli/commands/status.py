@@ -18,13 +18,13 @@ from airflow_provider_luma.cli.follow import follow
 from airflow_provider_luma.cli.ids import read_ids
 from airflow_provider_luma.cli.output import Output, OutputLog, plain
 from airflow_provider_luma.cli.relay import find_relay
+from airflow_provider_luma.client.api import LumaClient
 from airflow_provider_luma.client.artifacts import ArtifactRecord
-from airflow_provider_luma.client.luma import LumaClient
 from airflow_provider_luma.client.models import LumaTask, TaskState
 from airflow_provider_luma.exceptions import LumaUnavailableError
 from airflow_provider_luma.text import clean_text
 from airflow_provider_luma.waiting.progress import Progress, WaitPolicy
-from airflow_provider_luma.waiting.watch import Watch
+from airflow_provider_luma.waiting.tracker import Tracker
 
 _NOT_FOUND: Final = "not found"
 _STYLES: Final = {
@@ -75,24 +75,24 @@ class _View:
         """Show it again and again, in place where there is a terminal."""
         in_place = self._output.console.is_terminal and not self._output.as_json
         log = _Silence() if in_place else OutputLog(self._output)
-        watch = Watch(self._progress, policy, log)
+        tracker = Tracker(self._progress, policy, log)
         shown = ""
 
         def after_poll(tasks: dict[str, LumaTask]) -> None:
             nonlocal shown
             self._tasks |= tasks
-            self._progress = watch.progress
+            self._progress = tracker.progress
             if in_place:
                 live.update(self._rendered(), refresh=True)
-            elif self._output.as_json and shown != watch.said:
+            elif self._output.as_json and shown != tracker.said:
                 self._print()
-            shown = watch.said
+            shown = tracker.said
 
         live = Live(console=self._output.console, auto_refresh=False, transient=True)
         with live if in_place else nullcontext():
-            verdict = follow(client, watch, interval=interval, after_poll=after_poll)
+            verdict = follow(client, tracker, interval=interval, after_poll=after_poll)
         if verdict != "done":
-            raise LumaUnavailableError(watch.report(verdict, waited="").message)
+            raise LumaUnavailableError(tracker.report(verdict, waited="").message)
         if not self._output.as_json:
             self._print()
 

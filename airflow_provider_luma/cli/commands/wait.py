@@ -13,7 +13,7 @@ from airflow_provider_luma.cli.relay import find_relay
 from airflow_provider_luma.exceptions import shorten_ids
 from airflow_provider_luma.text import clean_text
 from airflow_provider_luma.waiting.progress import Progress, Verdict, WaitPolicy
-from airflow_provider_luma.waiting.watch import Watch
+from airflow_provider_luma.waiting.tracker import Tracker
 
 _EXITS: dict[Verdict, Exit] = {
     "done": Exit.OK,
@@ -32,10 +32,10 @@ def run(arguments: argparse.Namespace, output: Output) -> Exit:
             missing_polls=arguments.missing_polls,
             max_poll_failures=settings.max_poll_failures,
         )
-        watch = Watch(Progress.of(ids), policy, OutputLog(output))
+        tracker = Tracker(Progress.of(ids), policy, OutputLog(output))
         with settings.client() as client:
-            verdict = follow(client, watch, interval=arguments.interval, timeout=arguments.timeout)
-    progress = watch.progress
+            verdict = follow(client, tracker, interval=arguments.interval, timeout=arguments.timeout)
+    progress = tracker.progress
     for task_id, reason in progress.failed.items():
         output.say(f"{task_id}: {clean_text(reason)}", style="red")
     if verdict == "timed_out":
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace, output: Output) -> Exit:
             style="red",
         )
     elif verdict in ("refused", "unreachable"):
-        output.say(watch.report(verdict, waited="").message, style="red")
+        output.say(tracker.report(verdict, waited="").message, style="red")
     if output.as_json:
         output.json(
             {

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
-from airflow_provider_luma.download import fetch
+from airflow_provider_luma.download import fetcher as fetcher_module
 from airflow_provider_luma.download.addresses import is_public
-from airflow_provider_luma.download.batch import Downloader, FileFailure, FileRecord
+from airflow_provider_luma.download.downloader import Downloader, FileFailure, FileRecord
+from airflow_provider_luma.download.file_store import FileStore
 from airflow_provider_luma.download.options import DownloadOptions
-from airflow_provider_luma.download.store import Store
 from airflow_provider_luma.exceptions import (
     LumaAuthError,
     LumaConfigError,
@@ -81,7 +81,7 @@ class Lab:
         defaults = {"attempts": 3, "backoff": 1e-6, "backoff_max": 1e-6, "max_concurrency": 1}
         downloader = Downloader(
             relay,  # type: ignore[arg-type]
-            Store(self.fs, "/videos", label="memory://videos", owner="lab"),
+            FileStore(self.fs, "/videos", label="memory://videos", owner="lab"),
             self.net.route(**self.route_settings),
             options=DownloadOptions(**{**defaults, **options}),
         )
@@ -506,7 +506,7 @@ class TestTime:
 
     def test_an_interruption_ends_it_between_two_addresses(self, lab: Lab, mocker: MockerFixture) -> None:
         lab.net.addresses["dead.example"] = [f"1.1.1.{number}" for number in range(1, 41)]
-        fetcher = fetch.Fetcher(lab.net.route(), DownloadOptions(backoff=1e-6))
+        fetcher = fetcher_module.Fetcher(lab.net.route(), DownloadOptions(backoff=1e-6))
         tried: list[Any] = []
 
         def wait_in_vain(address: Any, timeout: float) -> Any:
@@ -687,8 +687,8 @@ GOOD = "http://good.example/v.mp4"
 
 @pytest.fixture
 def no_patience(mocker: MockerFixture) -> None:
-    mocker.patch.object(fetch, "_MAX_RETRY_AFTER", 0.0)
-    mocker.patch.object(fetch, "log")
+    mocker.patch.object(fetcher_module, "_MAX_RETRY_AFTER", 0.0)
+    mocker.patch.object(fetcher_module, "log")
 
 
 def small(_: Get) -> bytes:

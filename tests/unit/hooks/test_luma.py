@@ -22,7 +22,8 @@ from airflow_provider_luma.exceptions import (
     LumaEndpointError,
     LumaError,
 )
-from airflow_provider_luma.hooks.luma import LumaHook, final_errors_fail_the_task
+from airflow_provider_luma.hooks.luma import LumaHook
+from airflow_provider_luma.outcomes import final_errors_fail_the_task
 
 KEY = "sk-the-secret-key"
 

@@ -104,9 +104,9 @@ class TestArguments:
         ("arguments", "words"),
         [
             ({"max_failed": -1}, "max_failed"),
-            ({"max_in_flight": 0}, "max_in_flight"),
-            ({"pause": -1}, "pause"),
-            ({"pause": 10**400}, "pause"),
+            ({"max_concurrency": 0}, "max_concurrency"),
+            ({"submit_interval": -1}, "submit_interval"),
+            ({"submit_interval": 10**400}, "submit_interval"),
         ],
     )
     def test_wrong_ones_of_a_list_are_named(self, arguments: dict[str, Any], words: str) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_luma.sandbox import faults
-from airflow_provider_luma.sandbox.relay import Call, Refused, Relay, Rule, TaskScript
+from airflow_provider_luma.sandbox.relay import RecordedCall, Refused, Relay, Rule, TaskScript
 from airflow_provider_luma.sandbox.settings import Settings
 
 START = 1_700_000_000.0
@@ -41,7 +41,7 @@ def states(relay: Relay, *ids: str) -> dict[str, str]:
     return {snapshot.task.id: snapshot.state for snapshot in relay.query(ids)}
 
 
-def call(relay: Relay, name: Any = "batch", **more: Any) -> Call:
+def call(relay: Relay, name: Any = "batch", **more: Any) -> RecordedCall:
     return relay.start_call(name, "POST", more.pop("path", "/luma/tasks"), **more)
 
 

@@ -84,7 +84,7 @@ class Histories(RuleBasedStateMachine):
         self.run = 0
         self.bought: Counter[tuple[int, str]] = Counter()
         self.ids: set[tuple[int, str]] = set()
-        self.workers = [Worker(self.store, self.current, "anew", 0)]
+        self.workers = [Worker(self.store, self.current, "restart", 0)]
 
     def _start(self, on_clear: Any) -> None:
         self.store.newest = self.current.number
@@ -163,14 +163,14 @@ class Histories(RuleBasedStateMachine):
             self.state = "success" if is_heard else "failed" if self.current.is_last else "up_for_retry"
 
     @precondition(lambda self: self.state == "up_for_retry")
-    @rule(on_clear=st.sampled_from(["anew", "continue"]))
+    @rule(on_clear=st.sampled_from(["restart", "resume"]))
     def retry(self, on_clear: str) -> None:
         self.current = msgspec.structs.replace(self.current, number=self.current.number + 1)
         self._start(on_clear)
 
-    @rule(on_clear=st.sampled_from(["anew", "continue"]), retries=RETRIES)
+    @rule(on_clear=st.sampled_from(["restart", "resume"]), retries=RETRIES)
     def clear(self, on_clear: str, retries: int) -> None:
-        if self.ended and on_clear == "anew":
+        if self.ended and on_clear == "restart":
             self.run += 1
         number = self.current.number
         self.current = Try(

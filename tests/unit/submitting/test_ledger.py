@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_luma.exceptions import LumaStorageError
-from airflow_provider_luma.submitting.ledger import PAGE_SIZE, Entry, Ledger, MemoryStore, OnClear, Try
+from airflow_provider_luma.state import MemoryStore
+from airflow_provider_luma.submitting.ledger import PAGE_SIZE, Entry, Ledger, OnClear, Try
 
 AT = "2026-01-02T03:04:05+00:00"
 TRY = Try(number=1, max_tries=2)
@@ -174,7 +175,7 @@ class TestRuns:
         assert anew.entries == {}
         assert len(anew.cleared) == 30
 
-    @pytest.mark.parametrize("on_clear", ["anew", "continue"])
+    @pytest.mark.parametrize("on_clear", ["restart", "resume"])
     def test_a_clear_of_a_running_or_deferred_task_belongs_to_the_same_run(
         self, store: JsonStore, on_clear: OnClear
     ) -> None:
@@ -276,11 +277,11 @@ class TestRuns:
         ledger.end()
 
         cleared = clear(TRY)
-        again = Ledger(store, current=cleared, on_clear="continue")
+        again = Ledger(store, current=cleared, on_clear="resume")
         assert len(again.entries) == PAGE_SIZE + 5
         assert again.cleared == {}
         fill(again, 1, "new")
-        assert len(Ledger(store, current=follow(cleared), on_clear="continue").entries) == PAGE_SIZE + 6
+        assert len(Ledger(store, current=follow(cleared), on_clear="resume").entries) == PAGE_SIZE + 6
 
     def test_continue_forgets_refusals_for_good_and_keeps_what_is_unclear(self, store: JsonStore) -> None:
         ledger = Ledger(store, current=TRY)
@@ -291,8 +292,8 @@ class TestRuns:
         ledger.end()
 
         cleared = clear(TRY)
-        assert list(Ledger(store, current=cleared, on_clear="continue").entries) == ["key-0", "unclear"]
-        assert list(Ledger(store, current=cleared, on_clear="continue").entries) == ["key-0", "unclear"]
+        assert list(Ledger(store, current=cleared, on_clear="resume").entries) == ["key-0", "unclear"]
+        assert list(Ledger(store, current=cleared, on_clear="resume").entries) == ["key-0", "unclear"]
         assert list(Ledger(store, current=follow(cleared)).entries) == ["key-0", "unclear"]
 
     def test_a_changed_mind_between_two_tries_does_not_start_anew(self, store: JsonStore) -> None:
@@ -300,12 +301,12 @@ class TestRuns:
         fill(ledger, 3)
         ledger.end()
         cleared = clear(TRY)
-        Ledger(store, current=cleared, on_clear="continue")
+        Ledger(store, current=cleared, on_clear="resume")
 
-        assert len(Ledger(store, current=follow(cleared), on_clear="anew").entries) == 3
+        assert len(Ledger(store, current=follow(cleared), on_clear="restart").entries) == 3
 
     def test_continue_with_nothing_before_begins(self, store: JsonStore) -> None:
-        fill(Ledger(store, current=TRY, on_clear="continue"), 2)
+        fill(Ledger(store, current=TRY, on_clear="resume"), 2)
 
         assert len(Ledger(store, current=follow(TRY)).entries) == 2
 

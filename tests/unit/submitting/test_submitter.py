@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from airflow_provider_luma.client.models import GenerationRequest, LumaTask, TaskState
+from airflow_provider_luma.client.models import LumaTask, TaskState
+from airflow_provider_luma.client.requests import GenerationRequest
 from airflow_provider_luma.exceptions import (
     LumaAmbiguousSubmitError,
     LumaBusyError,
@@ -22,8 +23,9 @@ from airflow_provider_luma.exceptions import (
     LumaQuotaError,
     LumaRequestError,
 )
-from airflow_provider_luma.submitting.job import Job
-from airflow_provider_luma.submitting.ledger import Ledger, MemoryStore, Try
+from airflow_provider_luma.state import MemoryStore
+from airflow_provider_luma.submitting.ledger import Ledger, Try
+from airflow_provider_luma.submitting.submission import Submission
 from airflow_provider_luma.submitting.submitter import Stop, SubmitPolicy, Submitter
 from tests.support.patience import PATIENCE
 
@@ -43,7 +45,7 @@ def quota() -> LumaQuotaError:
 
 
 def ambiguous() -> LumaAmbiguousSubmitError:
-    return LumaAmbiguousSubmitError("It is unknown whether the relay took the job.")
+    return LumaAmbiguousSubmitError("It is unknown whether the relay took the submission.")
 
 
 class Relay:
@@ -113,11 +115,11 @@ class Bench:
         self.told: list[tuple[int, str]] = []
 
     def submitter(
-        self, *, conn: str = "here", on_clear: Any = "anew", stop: Stop | None = None, **policy: Any
+        self, *, conn: str = "here", on_clear: Any = "restart", stop: Stop | None = None, **policy: Any
     ) -> Submitter:
         return Submitter(
             self.relay,  # type: ignore[arg-type]
-            [Job(GenerationRequest(prompt=prompt)) for prompt in self.prompts],
+            [Submission(GenerationRequest(prompt=prompt)) for prompt in self.prompts],
             ledger=Ledger(self.store, current=self.current, on_clear=on_clear),
             connection=conn,
             policy=SubmitPolicy(**policy),
@@ -169,11 +171,11 @@ class TestPolicy:
             ({"max_failed": -1}, "max_failed must be .*got -1"),
             ({"max_failed": True}, "max_failed"),
             ({"max_failed": 1.5}, "max_failed"),
-            ({"max_in_flight": 0}, "max_in_flight must be .*at least 1; got 0"),
-            ({"max_in_flight": "2"}, "max_in_flight"),
-            ({"pause": -1}, "pause must be .*got -1"),
-            ({"pause": "3"}, "pause"),
-            ({"pause": float("nan")}, "pause"),
+            ({"max_concurrency": 0}, "max_concurrency must be .*at least 1; got 0"),
+            ({"max_concurrency": "2"}, "max_concurrency"),
+            ({"submit_interval": -1}, "submit_interval must be .*got -1"),
+            ({"submit_interval": "3"}, "submit_interval"),
+            ({"submit_interval": float("nan")}, "submit_interval"),
             ({"on_ambiguous": "retry"}, "on_ambiguous must be 'fail' or 'resubmit'; got 'retry'"),
         ],
     )
@@ -238,12 +240,12 @@ class TestFirstTry:
 
         table.relay.answers = {f"prompt {n}": meet(n) for n in range(9)}
 
-        assert table.run(max_in_flight=most).submitted_ids == [f"id-{n}" for n in range(9)]
+        assert table.run(max_concurrency=most).submitted_ids == [f"id-{n}" for n in range(9)]
         assert table.relay.most_at_once == most
 
     def test_submits_keep_their_distance(self, bench: Callable[..., Bench]) -> None:
         table = bench(4)
-        table.run(pause=0.02, max_in_flight=3)
+        table.run(submit_interval=0.02, max_concurrency=3)
         gaps = [later - earlier for earlier, later in zip(table.relay.at, table.relay.at[1:], strict=False)]
 
         assert min(gaps) > 0.01
@@ -337,7 +339,7 @@ class TestClear:
         table.fail(LumaQuotaError)
         table.end_and_clear()
 
-        assert table.run(on_clear="continue").submitted_ids == [f"id-prompt {n}" for n in range(3)]
+        assert table.run(on_clear="resume").submitted_ids == [f"id-prompt {n}" for n in range(3)]
         assert Counter(table.relay.asked) == {"prompt 0": 1, "prompt 1": 2, "prompt 2": 1}
 
 
@@ -363,7 +365,7 @@ class TestRefusals:
             "request 2 (video 'prompt 2'): The relay refuses it: too long.",
             "Submitted and billed: 1 (id-prompt 1).",
             "Without an id: 2 (requests 3, 4).",
-            "To keep what is submitted, set on_clear='continue' and then clear this task",
+            "To keep what is submitted, set on_clear='resume' and then clear this task",
         ):
             assert words in str(error)
         assert error.task_ids == ("id-prompt 1",)
@@ -393,27 +395,27 @@ class TestRefusals:
         assert table.relay.asked == prompts(3)
         assert "Submitted and billed: 2 (id-prompt 0, id-prompt 1)." in str(error)
         assert "Without an id: 3 (requests 2, 3, 4)." in str(error)
-        assert "To keep what is submitted, set on_clear='continue' and then clear this task" in str(error)
+        assert "To keep what is submitted, set on_clear='resume' and then clear this task" in str(error)
         assert "submits everything again, and it is billed again" in str(error)
         assert len(table.entries) == 2
 
     def test_with_continue_the_way_on_is_a_clear(self, bench: Callable[..., Bench]) -> None:
-        error = bench(5, {"prompt 2": quota()}).fail(LumaQuotaError, on_clear="continue")
+        error = bench(5, {"prompt 2": quota()}).fail(LumaQuotaError, on_clear="resume")
 
-        assert "Clear this task (on_clear='continue'): it sends only what has no id" in str(error)
+        assert "Clear this task (on_clear='resume'): it sends only what has no id" in str(error)
         assert "billed again" not in str(error)
 
     def test_a_clear_that_continues_sends_refused_ones_again_and_a_retry_does_not(
         self, bench: Callable[..., Bench]
     ) -> None:
         table = bench(3, {"prompt 0": refusal(), "prompt 2": busy()})
-        table.fail(LumaBusyError, max_failed=1, on_clear="continue")
+        table.fail(LumaBusyError, max_failed=1, on_clear="resume")
         table.retry()
-        table.run(max_failed=1, on_clear="continue")
+        table.run(max_failed=1, on_clear="resume")
         assert table.relay.asked == [*prompts(3), "prompt 2"]
         table.end_and_clear()
 
-        assert len(table.run(on_clear="continue").submitted_ids) == 3
+        assert len(table.run(on_clear="resume").submitted_ids) == 3
         assert table.relay.asked == [*prompts(3), "prompt 2", "prompt 0"]
 
     def test_retry_after_survives(self, bench: Callable[..., Bench]) -> None:
@@ -466,9 +468,9 @@ class TestAmbiguity:
         table = bench(2, {"prompt 1": ambiguous()})
         table.fail(LumaAmbiguousSubmitError)
         table.end_and_clear()
-        table.fail(LumaAmbiguousSubmitError, on_clear="continue")
+        table.fail(LumaAmbiguousSubmitError, on_clear="resume")
         table.retry()
-        table.run(on_clear="continue", on_ambiguous="resubmit")
+        table.run(on_clear="resume", on_ambiguous="resubmit")
 
         assert table.relay.asked == ["prompt 0", "prompt 1", "prompt 1"]
 
@@ -506,7 +508,7 @@ class TestAmbiguity:
             return "id-late"
 
         table.relay.answers = {"prompt 0": wait, "prompt 1": fail}
-        error = table.fail(LumaAmbiguousSubmitError, max_in_flight=2)
+        error = table.fail(LumaAmbiguousSubmitError, max_concurrency=2)
 
         assert "id-late" in error.task_ids
         assert "id-late" in [entry.task_id for entry in table.entries]
@@ -524,7 +526,7 @@ class TestAmbiguity:
             return answer
 
         table.relay.answers = {"prompt 0": raising(busy()), "prompt 1": raising(ambiguous())}
-        error = table.fail(LumaAmbiguousSubmitError, max_in_flight=2)
+        error = table.fail(LumaAmbiguousSubmitError, max_concurrency=2)
 
         assert "Besides: Request 0 (video 'prompt 0', sent at" in str(error)
 
@@ -633,7 +635,7 @@ class TestInterruption:
 
         table.relay.answers["prompt 0"] = interrupt
         with pytest.raises(TimedOut):
-            table.run(pause=3600)
+            table.run(submit_interval=3600)
 
         assert table.relay.asked == ["prompt 0"]
 
@@ -656,7 +658,7 @@ class TestInterruption:
 
     def test_stop_sends_nothing_more_and_a_retry_goes_on(self, bench: Callable[..., Bench]) -> None:
         table = bench(4)
-        submitter = table.submitter(pause=0)
+        submitter = table.submitter(submit_interval=0)
 
         def stop() -> str:
             submitter.stop()

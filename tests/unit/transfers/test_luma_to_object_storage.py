@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, ObjectStoragePath
 
-from airflow_provider_luma.download.batch import FileFailure
+from airflow_provider_luma.download.downloader import FileFailure
 from airflow_provider_luma.exceptions import (
     LumaConfigError,
     LumaDownloadError,

@@ -23,8 +23,8 @@ from airflow_provider_luma.exceptions import LumaConnectionError, LumaServerErro
 from airflow_provider_luma.waiting import poller as poller_module
 from airflow_provider_luma.waiting.poller import shared_poll
 from airflow_provider_luma.waiting.progress import Progress, WaitPolicy
-from airflow_provider_luma.waiting.schedule import Answer
-from airflow_provider_luma.waiting.watch import Watch
+from airflow_provider_luma.waiting.schedule import PollResult
+from airflow_provider_luma.waiting.tracker import Tracker
 from tests.support.fake_relay import FakeCall, FakeRelay, FakeSettings, FakeTask
 from tests.support.virtual_time import VirtualLoop, run
 
@@ -148,16 +148,16 @@ async def wait(connection: FakeSettings, progress: Progress, policy: WaitPolicy 
     async def load_settings() -> Any:
         return connection
 
-    watch, verdict = Watch(progress, policy or WaitPolicy(), logging.getLogger(__name__)), "waiting"
+    tracker, verdict = Tracker(progress, policy or WaitPolicy(), logging.getLogger(__name__)), "waiting"
 
-    def take(answer: Answer | None) -> Sequence[str]:
+    def take(answer: PollResult | None) -> Sequence[str]:
         nonlocal verdict
         if answer is not None:
-            watch.take(
+            tracker.take(
                 answer.tasks, asked=answer.asked, error=answer.error, answered=subscription.poller.proven
             )
-        verdict = watch.verdict(timed_out=subscription.timed_out)
-        return watch.progress.open_ids if verdict == "waiting" else ()
+        verdict = tracker.verdict(timed_out=subscription.timed_out)
+        return tracker.progress.open_ids if verdict == "waiting" else ()
 
     with shared_poll(
         "luma_default",

@@ -34,7 +34,7 @@ from airflow_provider_luma.waiting.poller import (
     Subscription,
     shared_poll,
 )
-from airflow_provider_luma.waiting.schedule import Answer
+from airflow_provider_luma.waiting.schedule import PollResult
 from tests.support.fake_relay import HANG_SECONDS, NOBODYS, FakeRelay, FakeSettings, FakeTask
 from tests.support.virtual_time import VirtualLoop, run
 
@@ -72,7 +72,7 @@ class Stage:
         self.settings: FakeSettings | Exception = self.relay.settings
         self.reads = 0
         self.meter = Counts()
-        self.heard: dict[str, list[tuple[float, Answer | None]]] = {}
+        self.heard: dict[str, list[tuple[float, PollResult | None]]] = {}
 
     async def load_settings(self) -> Any:
         self.reads += 1
@@ -91,17 +91,17 @@ class Stage:
         *,
         interval: float = 10,
         deadline: float = NEVER,
-        until: Callable[[Answer | None], bool] = lambda answer: answer is None,
+        until: Callable[[PollResult | None], bool] = lambda answer: answer is None,
         connection: str = "luma_default",
         answered: bool = False,
-    ) -> Answer | None:
+    ) -> PollResult | None:
         """Wait until an answer is what was hoped for."""
         ids = [ids] if isinstance(ids, str) else list(ids)
         for task_id in ids:
             self.relay.tasks.setdefault(task_id, TASK)
         heard = self.heard.setdefault(ids[0], [])
 
-        def take(answer: Answer | None) -> list[str]:
+        def take(answer: PollResult | None) -> list[str]:
             heard.append((self.loop.time(), answer))
             return [] if until(answer) else ids
 
@@ -260,7 +260,7 @@ class TestSharing:
         seen = []
 
         async def scenario(stage: Stage) -> None:
-            def look(answer: Answer | None) -> bool:
+            def look(answer: PollResult | None) -> bool:
                 seen.append(whose.get())
                 return True
 
@@ -370,7 +370,7 @@ class TestIsolation:
 
     def test_an_error_in_what_one_makes_of_an_answer_is_its_own(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
-            def break_it(answer: Answer | None) -> bool:
+            def break_it(answer: PollResult | None) -> bool:
                 raise ZeroDivisionError("a bug")
 
             async with stage.waiting(stage.wait("t1", until=break_it), stage.wait("t2")) as (one, two):
@@ -757,11 +757,11 @@ class TestCancellation:
 
 
 @contextmanager
-def hear(poller: Poller, task_id: str) -> Iterator[tuple[list[Answer | None], Subscription]]:
+def hear(poller: Poller, task_id: str) -> Iterator[tuple[list[PollResult | None], Subscription]]:
     """Wait for the first answer."""
-    heard: list[Answer | None] = []
+    heard: list[PollResult | None] = []
 
-    def take(answer: Answer | None) -> list[str]:
+    def take(answer: PollResult | None) -> list[str]:
         heard.append(answer)
         return []
 
@@ -769,5 +769,5 @@ def hear(poller: Poller, task_id: str) -> Iterator[tuple[list[Answer | None], Su
         yield heard, subscription
 
 
-def failed(answer: Answer | None) -> bool:
+def failed(answer: PollResult | None) -> bool:
     return answer is not None and answer.error is not None

@@ -28,8 +28,8 @@ from airflow_provider_luma.exceptions import (
 from airflow_provider_luma.waiting.schedule import (
     MAX_BACKOFF,
     MAX_SUSPECT_BATCHES,
-    Answer,
     Call,
+    PollResult,
     Schedule,
     Waiter,
     spread,
@@ -82,7 +82,7 @@ class Clock:
         self.asked.append([task_id for call in calls for task_id in call.ids])
         return calls
 
-    def end(self, call: Call, error: LumaError | None = None) -> dict[Waiter, Answer]:
+    def end(self, call: Call, error: LumaError | None = None) -> dict[Waiter, PollResult]:
         ids = self.schedule.take_turn(call)
         error = error or self.down or next((self.poison[id_] for id_ in ids if id_ in self.poison), None)
         if isinstance(error, LumaRequestError) and not self.refuses_all:
@@ -92,9 +92,9 @@ class Clock:
             return self.schedule.fail(call, error, now=self.now)
         return self.schedule.succeed(call, tasks(ids), now=self.now)
 
-    def round(self) -> dict[Waiter, Answer]:
+    def round(self) -> dict[Waiter, PollResult]:
         """Go on to the next round, and make it."""
-        answers: dict[Waiter, Answer] = {}
+        answers: dict[Waiter, PollResult] = {}
         for call in self.begin():
             for waiter, answer in self.end(call).items():
                 assert waiter not in answers
@@ -130,7 +130,7 @@ class TestRounds:
     def test_an_answer_is_whole_and_next_time_is_one_interval_later(self, clock: Clock) -> None:
         waiter = clock.join(["t1", "t2"], interval=15)
         answers = clock.round()
-        assert answers == {waiter: Answer(tasks(["t1", "t2"]), ["t1", "t2"], None)}
+        assert answers == {waiter: PollResult(tasks(["t1", "t2"]), ["t1", "t2"], None)}
         assert clock.schedule.next_round() == clock.now + 15
 
     def test_while_a_waiter_is_being_served_it_has_no_next_round(self, clock: Clock) -> None:
@@ -143,7 +143,7 @@ class TestRounds:
         waiter = clock.join(["t1", "t2"])
         [call] = clock.begin()
         assert clock.schedule.succeed(call, tasks(["t2"]), now=clock.now) == {
-            waiter: Answer(tasks(["t2"]), ["t1", "t2"], None)
+            waiter: PollResult(tasks(["t2"]), ["t1", "t2"], None)
         }
 
     def test_a_task_that_nobody_asked_for_reaches_nobody(self, clock: Clock) -> None:
@@ -455,7 +455,7 @@ class TestRefusedIds:
         for _ in range(3):
             clock.round()
         answers = clock.round()
-        assert answers[waiters["t36"]] == Answer(tasks(["t36"]), ["t36"], None)
+        assert answers[waiters["t36"]] == PollResult(tasks(["t36"]), ["t36"], None)
         assert sum(map(len, clock.sizes)) <= 1 + 4 + 6 + 8
         clock.round()
         clock.round()
@@ -464,7 +464,7 @@ class TestRefusedIds:
     def test_one_that_is_not_there_was_asked_for_and_left_out(self, clock: Clock) -> None:
         waiter = clock.join("t1")
         clock.poison = {"t1": NO_SUCH}
-        assert clock.round() == {waiter: Answer({}, ["t1"], None)}
+        assert clock.round() == {waiter: PollResult({}, ["t1"], None)}
 
     def test_one_that_is_refused_alone_is_illegible_for_its_owner(self, clock: Clock) -> None:
         waiter = clock.join("t1")
@@ -478,7 +478,7 @@ class TestRefusedIds:
         clock.poison = dict.fromkeys(names(1000), NO_SUCH)
         for _ in range(4):
             answers = clock.round()
-        assert answers == {waiter: Answer({}, [task_id], None) for task_id, waiter in waiters.items()}
+        assert answers == {waiter: PollResult({}, [task_id], None) for task_id, waiter in waiters.items()}
 
     def test_whether_an_id_is_why_is_in_doubt_until_a_call_of_the_round_gets_through(
         self, clock: Clock
@@ -495,7 +495,7 @@ class TestRefusedIds:
         waiter = clock.join(names(100))
         clock.refuses_all, clock.down = True, BAD
         for _ in range(2):
-            assert clock.round() == {waiter: Answer({}, [], BAD)}
+            assert clock.round() == {waiter: PollResult({}, [], BAD)}
         assert clock.sizes == [[100]] * 2
         assert clock.schedule.fruitless
 
@@ -505,7 +505,7 @@ class TestRefusedIds:
         waiters = [clock.join(task_id) for task_id in names(100)]
         clock.round()
         clock.down = BAD
-        assert clock.round() == dict.fromkeys(waiters, Answer({}, [], BAD))
+        assert clock.round() == dict.fromkeys(waiters, PollResult({}, [], BAD))
         clock.down = None
         for _ in range(2):
             assert all(answer.error is None for answer in clock.round().values())
@@ -612,7 +612,7 @@ class TestRelayDown:
     def test_everyone_is_told_what_was_wrong(self, clock: Clock) -> None:
         waiters = [clock.join(task_id) for task_id in names(3)]
         clock.down = BOOM
-        assert clock.round() == dict.fromkeys(waiters, Answer({}, [], BOOM))
+        assert clock.round() == dict.fromkeys(waiters, PollResult({}, [], BOOM))
 
     def test_of_a_waiter_in_two_calls_the_answered_part_counts(self) -> None:
         clock = Clock(batch_size=2)
@@ -620,7 +620,7 @@ class TestRelayDown:
         first, second = clock.begin()
         clock.end(first)
         answer = clock.end(second, BOOM)[waiter]
-        assert answer == Answer(tasks(first.ids), first.ids, BOOM)
+        assert answer == PollResult(tasks(first.ids), first.ids, BOOM)
 
 
 class TestRetryAfter:
@@ -665,7 +665,7 @@ class TestRetryAfter:
         first, second = clock.begin()
         error = self.busy(60)
         clock.end(first, error)
-        assert clock.schedule.drop(second, error) == {waiter: Answer({}, [], error)}
+        assert clock.schedule.drop(second, error) == {waiter: PollResult({}, [], error)}
 
 
 class TestFailEveryone:
@@ -676,8 +676,8 @@ class TestFailEveryone:
         first, second = clock.begin()
         clock.end(first)
         assert clock.schedule.fail_everyone(error) == {
-            busy: Answer(tasks(["t1"]), ["t1"], error),
-            idle: Answer({}, [], error),
+            busy: PollResult(tasks(["t1"]), ["t1"], error),
+            idle: PollResult({}, [], error),
         }
         assert clock.schedule.take_turn(second) == []
         assert clock.schedule.succeed(second, tasks(["t2"]), now=clock.now) == {}
@@ -687,7 +687,7 @@ class TestFailEveryone:
         waiter = clock.join("t1")
         clock.begin()
         clock.schedule.fail_everyone(LumaAuthError("wrong key", status=401))
-        assert clock.round() == {waiter: Answer(tasks(["t1"]), ["t1"], None)}
+        assert clock.round() == {waiter: PollResult(tasks(["t1"]), ["t1"], None)}
 
 
 class TestFailUnanswered:
@@ -701,11 +701,13 @@ class TestFailUnanswered:
         error = LumaAuthError("wrong key", status=401)
         while newcomer.ids and not newcomer.being_served:
             calls = clock.begin()
-        answers: dict[Waiter, Answer] = {}
+        answers: dict[Waiter, PollResult] = {}
         for call in calls:
             answers |= clock.schedule.fail(call, error, now=clock.now)
 
-        assert clock.schedule.fail_unanswered(error) == dict.fromkeys((newcomer, idle), Answer({}, [], error))
+        assert clock.schedule.fail_unanswered(error) == dict.fromkeys(
+            (newcomer, idle), PollResult({}, [], error)
+        )
         assert not {served, told_elsewhere} & clock.schedule.fail_unanswered(error).keys()
 
 

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_luma.client.models import ExtensionRequest, GenerationRequest
-from airflow_provider_luma.exceptions import LumaConfigError
-from airflow_provider_luma.submitting.request import (
+from airflow_provider_luma.client.requests import (
     ASPECT_RATIOS,
-    is_literal,
+    ExtensionRequest,
+    GenerationRequest,
     read_request,
-    shorten,
-    shorten_texts,
 )
+from airflow_provider_luma.exceptions import LumaConfigError
+from airflow_provider_luma.templates import is_literal
+from airflow_provider_luma.text import shorten, shorten_texts
 
 PROMPT = "a red fox in the snow"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_luma.client import ExtensionRequest, GenerationRequest, LumaClient, TaskState
-from airflow_provider_luma.client.luma import DEFAULT_BATCH_SIZE, answer_bound
+from airflow_provider_luma.client.api import DEFAULT_BATCH_SIZE, answer_bound
 from airflow_provider_luma.exceptions import (
     LumaAmbiguousSubmitError,
     LumaAuthError,

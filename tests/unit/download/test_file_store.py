@@ -15,13 +15,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from pytest_mock import MockerFixture
 
-from airflow_provider_luma.download.store import Store
+from airflow_provider_luma.download.file_store import FileStore
 from airflow_provider_luma.exceptions import LumaStorageError
 from tests.support.bad_disks import FullDisk, NoRename, NoRenameOver
 
 
-def store_at(folder: Path, fs: AbstractFileSystem | None = None, *, owner: str = "me") -> Store:
-    return Store(
+def store_at(folder: Path, fs: AbstractFileSystem | None = None, *, owner: str = "me") -> FileStore:
+    return FileStore(
         fs or LocalFileSystem(skip_instance_cache=True), str(folder), label=f"file://{folder}", owner=owner
     )
 
@@ -195,7 +195,7 @@ class TestFolders:
 
     def test_other_file_systems_work_the_same(self) -> None:
         fs = MemoryFileSystem()
-        store = Store(fs, "/videos", label="memory://videos", owner="me")
+        store = FileStore(fs, "/videos", label="memory://videos", owner="me")
         store.prepare()
         partial = store.create("a.mp4")
         partial.write(b"x")
@@ -273,7 +273,7 @@ class TestPowerCuts:
     def test_a_store_that_is_not_local_is_left_alone(self, mocker: MockerFixture) -> None:
         fsync = mocker.patch.object(os, "fsync")
         fs = MemoryFileSystem()
-        partial = Store(fs, "/synced", label="memory://synced", owner="me").create("a.mp4")
+        partial = FileStore(fs, "/synced", label="memory://synced", owner="me").create("a.mp4")
         partial.write(b"x")
         partial.commit()
         fs.rm("/synced", recursive=True)
@@ -297,7 +297,7 @@ class TestPowerCuts:
 class TestObjectStores:
     def test_a_file_appears_when_it_is_closed(self) -> None:
         fs = ObjectStore()
-        store = Store(fs, "bucket/videos", label="s3://bucket/videos", owner="me")
+        store = FileStore(fs, "bucket/videos", label="s3://bucket/videos", owner="me")
         store.prepare()
         partial = store.create("a.mp4")
         partial.write(b"hello world")
@@ -310,7 +310,7 @@ class TestObjectStores:
 
     def test_a_discarded_file_never_appears(self) -> None:
         fs = ObjectStore()
-        partial = Store(fs, "bucket", label="s3://bucket", owner="me").create("a.mp4")
+        partial = FileStore(fs, "bucket", label="s3://bucket", owner="me").create("a.mp4")
         partial.write(b"hello world")
         assert fs.uploads == 1
 
@@ -321,7 +321,7 @@ class TestObjectStores:
 
     def test_a_commit_that_fails_ends_the_upload(self) -> None:
         fs = ObjectStore()
-        partial = Store(fs, "bucket", label="s3://bucket", owner="me").create("a.mp4")
+        partial = FileStore(fs, "bucket", label="s3://bucket", owner="me").create("a.mp4")
         partial.write(b"hello world")
         fs.fails = True
 

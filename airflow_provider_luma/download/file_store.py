@@ -33,7 +33,7 @@ _APPEARS_ON_CLOSE: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss",
 _CANT_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM})
 
 
-class Store:
+class FileStore:
     """
     A folder of a file system. Safe to share between threads.
 
@@ -175,7 +175,7 @@ class Store:
 class Partial:
     """A file that is being written. It must be committed or discarded."""
 
-    def __init__(self, store: Store, name: str, file: IO[bytes], temporary: str | None) -> None:
+    def __init__(self, store: FileStore, name: str, file: IO[bytes], temporary: str | None) -> None:
         self._store = store
         self._file: Any = file
         self._temporary = temporary

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 from airflow_provider_luma.download.addresses import same_place, shown
 from airflow_provider_luma.download.checksum import BackgroundSha256
+from airflow_provider_luma.download.file_store import Partial
 from airflow_provider_luma.download.formats import HEAD_BYTES, Completeness, Format, Kind, recognise
-from airflow_provider_luma.download.store import Partial
 from airflow_provider_luma.exceptions import LumaDownloadError
 from airflow_provider_luma.text import clean_text
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from airflow_provider_luma.download.batch import FileRecord
+from airflow_provider_luma.download.downloader import FileRecord
 
 if TYPE_CHECKING:
-    from airflow_provider_luma.task_state import StateStore
+    from airflow_provider_luma.state import StateStore
 
 PAGE_SIZE: Final = 50
 """Records a page: some 20 KB. Airflow likes a value of its store to stay below 64 KB."""

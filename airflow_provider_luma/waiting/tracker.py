@@ -13,7 +13,7 @@ from airflow_provider_luma.exceptions import LumaApiError, LumaError
 from airflow_provider_luma.waiting.progress import Progress, Report, Verdict, WaitPolicy
 
 if TYPE_CHECKING:
-    from airflow_provider_luma.client.luma import LumaClient
+    from airflow_provider_luma.client.api import LumaClient
     from airflow_provider_luma.client.models import LumaTask
 
 
@@ -30,14 +30,14 @@ class Log(Protocol):
         """Say what goes wrong."""
 
 
-class Watch:
+class Tracker:
     """
     Watches over tasks: takes in answers, and logs one line per change.
 
     :param progress: What is known at the beginning.
     :param policy: What is tolerated.
     :param log: Where to say it.
-    :param said: The line that was logged last, when the watch goes on from an earlier one.
+    :param said: The line that was logged last, when the tracker goes on from an earlier one.
     """
 
     def __init__(self, progress: Progress, policy: WaitPolicy, log: Log, *, said: str = "") -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from airflow_provider_luma.download.batch import FileRecord
-from airflow_provider_luma.download.kept_files import PAGE_SIZE, KeptFiles
+from airflow_provider_luma.download.downloader import FileRecord
+from airflow_provider_luma.transfers.kept_files import PAGE_SIZE, KeptFiles
 
 
 class Memory:

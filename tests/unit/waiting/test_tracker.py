@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_luma.client.models import LumaTask, TaskState
 from airflow_provider_luma.exceptions import LumaAuthError, LumaBusyError, LumaError, LumaServerError
 from airflow_provider_luma.waiting.progress import Progress, WaitPolicy
-from airflow_provider_luma.waiting.watch import Watch
+from airflow_provider_luma.waiting.tracker import Tracker
 
 BOOM = LumaServerError("boom", status=502)
 IDS = [f"t{n}" for n in range(1000)]
@@ -35,12 +35,12 @@ class Client:
         return {task_id: LumaTask(task_id, TaskState.PROCESSING) for task_id in ids}
 
 
-def watch(ids: Sequence[str] = IDS, **known: Any) -> Watch:
-    return Watch(Progress.of(ids, **known), WaitPolicy(), logging.getLogger(__name__))
+def tracker(ids: Sequence[str] = IDS, **known: Any) -> Tracker:
+    return Tracker(Progress.of(ids, **known), WaitPolicy(), logging.getLogger(__name__))
 
 
 def test_one_call_of_a_thousand_that_fails_keeps_back_none_of_the_other_answers() -> None:
-    client, watching = Client(lambda ids: BOOM if "t500" in ids else None), watch()
+    client, watching = Client(lambda ids: BOOM if "t500" in ids else None), tracker()
     for _ in range(30):
         watching.poll(client)  # type: ignore[arg-type]
 
@@ -50,7 +50,7 @@ def test_one_call_of_a_thousand_that_fails_keeps_back_none_of_the_other_answers(
 
 
 def test_a_relay_that_is_down_is_not_asked_a_thousand_times() -> None:
-    client, watching = Client(lambda ids: BOOM), watch()
+    client, watching = Client(lambda ids: BOOM), tracker()
     for _ in range(20):
         watching.poll(client)  # type: ignore[arg-type]
 
@@ -60,7 +60,7 @@ def test_a_relay_that_is_down_is_not_asked_a_thousand_times() -> None:
 
 def test_calls_that_always_fail_keep_no_other_from_being_made() -> None:
     bad = set(IDS[:3])
-    client, watching = Client(lambda ids: BOOM if bad & set(ids) else None), watch(IDS[:10])
+    client, watching = Client(lambda ids: BOOM if bad & set(ids) else None), tracker(IDS[:10])
     for _ in range(50):
         watching.poll(client)  # type: ignore[arg-type]
 
@@ -69,7 +69,7 @@ def test_calls_that_always_fail_keep_no_other_from_being_made() -> None:
 
 def test_a_relay_that_asks_for_a_pause_gets_it_from_all_calls() -> None:
     busy = LumaBusyError("busy", status=429, retry_after=60)
-    client, watching = Client(lambda ids: busy), watch()
+    client, watching = Client(lambda ids: busy), tracker()
     watching.poll(client)  # type: ignore[arg-type]
 
     assert client.asked == ["t0"]
@@ -81,11 +81,11 @@ def test_a_relay_that_asks_for_a_pause_gets_it_from_all_calls() -> None:
 
 def test_how_many_failures_are_left_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     refusal = LumaAuthError("the key is wrong", status=401, well_formed=True)
-    watching = watch(["a"], answered=True)
+    watching = tracker(["a"], answered=True)
     watching.take_error(refusal)
     watching.take_error(refusal)
     watching.take({}, asked=["a"], error=refusal)
-    watch(["a"]).take_error(refusal)
+    tracker(["a"]).take_error(refusal)
 
     failures = [message for message in caplog.messages if "failed" in message]
     assert failures == [

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_luma.client.models import ExtensionRequest, GenerationRequest
-from airflow_provider_luma.submitting.job import Job, job_keys
+from airflow_provider_luma.client.requests import ExtensionRequest, GenerationRequest
+from airflow_provider_luma.submitting.submission import Submission, submission_keys
 
 HERE = "luma_default https://relay.example"
 
 
-def job(prompt: str = "a red fox", **fields: Any) -> Job:
-    return Job(GenerationRequest(prompt=prompt, **fields))
+def job(prompt: str = "a red fox", **fields: Any) -> Submission:
+    return Submission(GenerationRequest(prompt=prompt, **fields))
 
 
 class TestFingerprint:
@@ -33,8 +33,8 @@ class TestFingerprint:
             job("a blue fox").fingerprint(HERE),
             job(loop=False).fingerprint(HERE),
             job(extra_fields={"seed": 1}).fingerprint(HERE),
-            Job(extension, extends="task-1").fingerprint(HERE),
-            Job(extension, extends="task-2").fingerprint(HERE),
+            Submission(extension, extends="task-1").fingerprint(HERE),
+            Submission(extension, extends="task-2").fingerprint(HERE),
         ]
 
         assert len(set(fingerprints)) == len(fingerprints)
@@ -42,19 +42,19 @@ class TestFingerprint:
 
 class TestJobKeys:
     def test_equal_jobs_have_keys_of_their_own(self) -> None:
-        keys = job_keys([job(), job("another"), job()], HERE)
+        keys = submission_keys([job(), job("another"), job()], HERE)
 
         assert len(set(keys)) == 3
         assert keys[0].removesuffix("_1") == keys[2].removesuffix("_2")
 
     def test_a_changed_order_keeps_the_keys(self) -> None:
-        jobs = [job("one one"), job("two two"), job("one one")]
+        submissions = [job("one one"), job("two two"), job("one one")]
 
-        assert sorted(job_keys(jobs, HERE)) == sorted(job_keys(jobs[::-1], HERE))
+        assert sorted(submission_keys(submissions, HERE)) == sorted(submission_keys(submissions[::-1], HERE))
 
     def test_a_new_job_in_the_middle_leaves_the_others_theirs(self) -> None:
-        before = job_keys([job("one one"), job("two two")], HERE)
-        after = job_keys([job("one one"), job("new"), job("two two")], HERE)
+        before = submission_keys([job("one one"), job("two two")], HERE)
+        after = submission_keys([job("one one"), job("new"), job("two two")], HERE)
 
         assert [after[0], after[2]] == before
 
@@ -64,8 +64,8 @@ class TestSend:
         client = mocker.Mock(spec=["generate", "extend"])
         request, extension = GenerationRequest(prompt="a fox"), ExtensionRequest(prompt="it runs")
 
-        assert Job(request).send(client) is client.generate.return_value
-        assert Job(extension, extends="task-1").send(client) is client.extend.return_value
+        assert Submission(request).send(client) is client.generate.return_value
+        assert Submission(extension, extends="task-1").send(client) is client.extend.return_value
         client.generate.assert_called_once_with(request)
         client.extend.assert_called_once_with("task-1", extension)
 
@@ -75,10 +75,10 @@ class TestSend:
     [
         (job(), "video 'a red fox'"),
         (job("x" * 300), f"video '{'x' * 120}… (300 characters)'"),
-        (Job(ExtensionRequest(prompt="it runs"), extends="task-1"), "extension of task-1 'it runs'"),
+        (Submission(ExtensionRequest(prompt="it runs"), extends="task-1"), "extension of task-1 'it runs'"),
     ],
 )
-def test_a_job_is_named_by_its_prompt(named: Job, name: str) -> None:
+def test_a_job_is_named_by_its_prompt(named: Submission, name: str) -> None:
     assert str(named) == name
 
 

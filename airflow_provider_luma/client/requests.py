@@ -8,9 +8,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from airflow_provider_luma.client.models import ExtensionRequest, GenerationRequest
 from airflow_provider_luma.exceptions import LumaConfigError
-from airflow_provider_luma.task_ids import is_template
+from airflow_provider_luma.text import shorten, shorten_texts
 from airflow_provider_luma.validation import json_body
 
 PROMPT_LENGTH: Final = range(3, 5001)
@@ -19,9 +18,67 @@ PROMPT_LENGTH: Final = range(3, 5001)
 ASPECT_RATIOS: Final = ("1:1", "16:9", "9:16", "4:3", "3:4", "21:9", "9:21")
 """The aspect ratios that the API is known to take."""
 
-_SHOWN: Final = 120
-_SHOWN_OF_FIELDS: Final = 200
 _FLAGS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+class _SubmitRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    prompt: str
+    expand_prompt: bool | None = None
+    image_url: str | None = None
+    image_end_url: str | None = None
+    notify_hook: str | None = None
+    extra_fields: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prompt, str) or not self.prompt.strip():
+            raise LumaConfigError(f"prompt must be a text that says what to generate, got {self.prompt!r}.")
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON body of the submit: only what was set."""
+        fields = {
+            name: value
+            for name in self.__struct_fields__
+            if name not in ("prompt", "extra_fields") and (value := getattr(self, name)) is not None
+        }
+        return {"user_prompt": self.prompt, **fields, **self.extra_fields}
+
+
+class GenerationRequest(_SubmitRequest, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    What to generate. Fields that are ``None`` are not sent, so the relay's own defaults hold.
+
+    :param prompt: The text; sent as ``user_prompt``.
+    :param expand_prompt: Let the relay enrich the prompt.
+    :param image_url: First frame: a URL or base64 data.
+    :param image_end_url: Last frame: a URL or base64 data.
+    :param notify_hook: Address that the relay calls when the task changes.
+    :param extra_fields: Further body fields, sent as they are; they win over the others.
+    :param model_name: ``ray-v1``, ``ray-v2``, ``ray-v3`` or what else the relay offers.
+    :param duration: ``"5s"`` on most relays, ``"5"`` on some.
+    :param resolution: ``540p``, ``720p`` or ``1080p``.
+    :param aspect_ratio: For example ``16:9``.
+    :param loop: Make the end meet the beginning.
+    """
+
+    model_name: str | None = None
+    duration: str | None = None
+    resolution: str | None = None
+    aspect_ratio: str | None = None
+    loop: bool | None = None
+
+
+class ExtensionRequest(_SubmitRequest, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    How to go on with an existing video. Fields that are ``None`` are not sent.
+
+    :param prompt: The text; sent as ``user_prompt``.
+    :param expand_prompt: Let the relay enrich the prompt.
+    :param image_url: First frame: a URL or base64 data.
+    :param image_end_url: Last frame: a URL or base64 data.
+    :param notify_hook: Address that the relay calls when the task changes.
+    :param extra_fields: Further body fields, sent as they are; they win over the others.
+    """
+
 
 Request = TypeVar("Request", GenerationRequest, ExtensionRequest)
 
@@ -89,41 +146,3 @@ def _check(request: GenerationRequest | ExtensionRequest, at: str) -> None:
     json_body(f"{at}extra_fields", request.extra_fields)
     for name, value in request.body().items():
         json_body(f"{at}{'prompt' if name == 'user_prompt' else name}", value)
-
-
-def is_literal(value: Any) -> bool:
-    """
-    Whether a value is what it will be at run time: no template and no reference to a task in it.
-
-    :param value: An argument of an operator's constructor.
-    """
-    if isinstance(value, Mapping):
-        return all(is_literal(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return all(is_literal(item) for item in value)
-    return value is None or (isinstance(value, str | int | float) and not is_template(value))
-
-
-def shorten(text: str, limit: int = _SHOWN) -> str:
-    """
-    Cut a text, such as a prompt or a base64 image, to what a log can bear, and say how long it is.
-
-    :param text: The text.
-    :param limit: How many characters to keep.
-    """
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
-
-
-def shorten_texts(value: Any) -> Any:
-    """
-    Cut the long texts in a value.
-
-    :param value: A text, or lists and dictionaries of such.
-    """
-    if isinstance(value, str):
-        return shorten(value, _SHOWN_OF_FIELDS)
-    if isinstance(value, Mapping):
-        return {name: shorten_texts(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [shorten_texts(item) for item in value]
-    return value

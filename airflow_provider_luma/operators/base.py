@@ -33,19 +33,20 @@ from airflow_provider_luma.exceptions import (
     LumaTimeoutError,
     shorten_ids,
 )
-from airflow_provider_luma.hooks.luma import LumaHook, final_errors_fail_the_task
+from airflow_provider_luma.hooks.luma import LumaHook
 from airflow_provider_luma.links.luma import LumaVideosLink
-from airflow_provider_luma.outcomes import TimedOutBy, check_report, time_limit
+from airflow_provider_luma.outcomes import TimedOutBy, check_report, final_errors_fail_the_task, time_limit
 from airflow_provider_luma.retries import LumaRetryPolicy
-from airflow_provider_luma.submitting.job import Job
-from airflow_provider_luma.submitting.ledger import Ledger, MemoryStore, OnClear, Try
+from airflow_provider_luma.state import MemoryStore
+from airflow_provider_luma.submitting.ledger import Ledger, OnClear, Try
+from airflow_provider_luma.submitting.submission import Submission
 from airflow_provider_luma.submitting.submitter import OnAmbiguous, Stop, SubmitPolicy, Submitter
 from airflow_provider_luma.task_state import is_emptied_on_success, may_lose_values, task_state_store
 from airflow_provider_luma.triggers.luma import LumaTaskTrigger
 from airflow_provider_luma.validation import positive_seconds, shown
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_luma.waiting.progress import Progress, Report, WaitPolicy
-from airflow_provider_luma.waiting.watch import Watch
+from airflow_provider_luma.waiting.tracker import Tracker
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -71,7 +72,7 @@ class LumaSubmitOperator(BaseOperator):
         *,
         luma_conn_id: str = LumaHook.default_conn_name,
         on_ambiguous: OnAmbiguous = "fail",
-        on_clear: OnClear = "anew",
+        on_clear: OnClear = "restart",
         wait_for_completion: bool = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 15,
@@ -96,12 +97,12 @@ class LumaSubmitOperator(BaseOperator):
         self._check_arguments()
 
     @abstractmethod
-    def _jobs(self) -> list[Job]:
+    def _submissions(self) -> list[Submission]:
         """Return what to submit, checked."""
 
     @abstractmethod
     def _result(self, values: Sequence[Any]) -> Any:
-        """Shape what this operator returns from one value per submitted job."""
+        """Shape what this operator returns from one value per submitted submission."""
 
     def _submit_policy(self) -> SubmitPolicy:
         return SubmitPolicy(on_ambiguous=self.on_ambiguous)
@@ -117,7 +118,7 @@ class LumaSubmitOperator(BaseOperator):
         """
         self._submit_policy()
         self._wait_policy(0)
-        if self.on_clear not in ("anew", "continue"):
+        if self.on_clear not in ("restart", "resume"):
             raise LumaConfigError(f"on_clear must be 'anew' or 'continue'; got {shown(self.on_clear)}.")
         positive_seconds("poll_interval", self.poll_interval)
         positive_seconds("timeout", self.timeout, most=_MAX_TIMEOUT)
@@ -127,8 +128,8 @@ class LumaSubmitOperator(BaseOperator):
         with self._ended(context), self._final_errors_fail_the_task(context):
             # Again, for pre_execute or a subclass may have set others.
             self._check_arguments()
-            jobs = self._jobs()
-            submitter = self._submit(context, jobs)
+            submissions = self._submissions()
+            submitter = self._submit(context, submissions)
             ids = submitter.submitted_ids
             if not (self.wait_for_completion and ids):
                 return self._result(ids)
@@ -215,7 +216,7 @@ class LumaSubmitOperator(BaseOperator):
             # Where nothing is kept between tries, a retry could only say that it knows nothing.
             raise AirflowFailException(str(error)) from error
 
-    def _submit(self, context: Context, jobs: Sequence[Job]) -> Submitter:
+    def _submit(self, context: Context, submissions: Sequence[Submission]) -> Submitter:
         hook = LumaHook(self.luma_conn_id)
         stop = self._stop = Stop()
         if self._killed:
@@ -228,7 +229,7 @@ class LumaSubmitOperator(BaseOperator):
 
         def on_submitted(number: int, task_id: str, at: str) -> None:
             nonlocal pushed_at
-            tasks[task_id] = {"index": number, "prompt": jobs[number].short_prompt, "submitted_at": at}
+            tasks[task_id] = {"index": number, "prompt": submissions[number].short_prompt, "submitted_at": at}
             if time.monotonic() - pushed_at >= push_every:
                 self._push(context, luma_tasks=tasks)
                 pushed_at = time.monotonic()
@@ -236,7 +237,7 @@ class LumaSubmitOperator(BaseOperator):
         def submit() -> Submitter:
             submitter = self._submitter = Submitter(
                 hook.client,
-                jobs,
+                submissions,
                 ledger=ledger,
                 connection=f"{self.luma_conn_id} {hook.client.base_url}",
                 policy=self._submit_policy(),
@@ -247,12 +248,12 @@ class LumaSubmitOperator(BaseOperator):
                 submitter.run()
             except BaseException:
                 try:
-                    self._push(context, luma_tasks=tasks, **self._refused(submitter, jobs))
+                    self._push(context, luma_tasks=tasks, **self._refused(submitter, submissions))
                 except Exception:
                     # Must not hide why submitting was broken off.
                     self.log.exception("What was submitted could not be pushed as XCom.")
                 raise
-            self._push(context, luma_tasks=tasks, **self._refused(submitter, jobs))
+            self._push(context, luma_tasks=tasks, **self._refused(submitter, submissions))
             return submitter
 
         self._push_link(context)
@@ -282,30 +283,28 @@ class LumaSubmitOperator(BaseOperator):
             reraise=True,
         )(submit)
 
-    def _refused(self, submitter: Submitter, jobs: Sequence[Job]) -> dict[str, Any]:
+    def _refused(self, submitter: Submitter, submissions: Sequence[Submission]) -> dict[str, Any]:
         return {}
 
     def _ledger(self, context: Context) -> Ledger:
         current = self._try(context)
         store = task_state_store(context)
         if store is None:
-            if self.on_clear == "continue":
-                self.log.warning(
-                    "on_clear='continue' needs Airflow 3.3: this one keeps nothing between tries."
-                )
+            if self.on_clear == "resume":
+                self.log.warning("on_clear='resume' needs Airflow 3.3: this one keeps nothing between tries.")
             # Neither a retry nor a clear can be excluded for any other try.
             if current.number > 1:
                 self._know_nothing(current, "This Airflow keeps nothing between tries (3.3 does)")
             return Ledger(MemoryStore(), current=current)
-        if self.on_clear == "continue" and is_emptied_on_success():
+        if self.on_clear == "resume" and is_emptied_on_success():
             self.log.warning(
                 "[state_store] clear_on_success is on: Airflow forgets what this task submitted as soon as "
                 "it succeeds, so a clear after that can't continue with it, and fails. Switch it off to use "
-                "on_clear='continue'."
+                "on_clear='resume'."
             )
         ledger = Ledger(store, current=current, on_clear=self.on_clear)
         if ledger.is_empty and current.number > 1:
-            if self.on_clear == "continue" and is_emptied_on_success():
+            if self.on_clear == "resume" and is_emptied_on_success():
                 self._know_nothing(current, "[state_store] clear_on_success is on, and nothing is kept")
             elif may_lose_values():
                 self._know_nothing(current, "[state_store] backend isn't the database, and holds nothing")
@@ -362,21 +361,21 @@ class LumaSubmitOperator(BaseOperator):
     def _wait_here(self, ids: Sequence[str], refused: int) -> Report:
         hook = LumaHook(self.luma_conn_id)
         # The submits have worked, so an answer that refuses the key is passing.
-        watch = Watch(Progress.of(ids, answered=True), self._wait_policy(refused), self.log)
-        watch.tolerate_poll_failures(hook.settings.max_poll_failures)
+        tracker = Tracker(Progress.of(ids, answered=True), self._wait_policy(refused), self.log)
+        tracker.tolerate_poll_failures(hook.settings.max_poll_failures)
         deadline = time.monotonic() + self.timeout
         while True:
-            verdict = watch.verdict(timed_out=time.monotonic() >= deadline)
+            verdict = tracker.verdict(timed_out=time.monotonic() >= deadline)
             if verdict != "waiting":
-                return watch.report(verdict, waited=f"the timeout of {self.timeout:g} s")
-            pause = delay_before_retry(watch.retry_after, own=self.poll_interval)
+                return tracker.report(verdict, waited=f"the timeout of {self.timeout:g} s")
+            pause = delay_before_retry(tracker.retry_after, own=self.poll_interval)
             stop = self._stop or Stop()
             stop.pause(max(0.0, min(pause, deadline - time.monotonic())))
             if stop.asked:
                 raise LumaInterruptedError(
                     f"Waiting was stopped from outside; a retry waits for the same videos: {shorten_ids(ids)}"
                 )
-            watch.poll(hook.client)
+            tracker.poll(hook.client)
 
     def _conclude(self, context: Context, report: Report, timed_out_by: TimedOutBy = "timeout") -> Any:
         self._push(context, failed=report.failed)

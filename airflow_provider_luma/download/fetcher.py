@@ -15,10 +15,10 @@ from typing import Final, Protocol
 from airflow_provider_luma.delays import parse_retry_after
 from airflow_provider_luma.download.addresses import shown
 from airflow_provider_luma.download.checksum import BackgroundSha256
+from airflow_provider_luma.download.file_store import Partial
 from airflow_provider_luma.download.formats import Format, Kind
 from airflow_provider_luma.download.options import DownloadOptions
-from airflow_provider_luma.download.store import Partial
-from airflow_provider_luma.download.transfer import (
+from airflow_provider_luma.download.resumable import (
     BrokenTransferError,
     Fetched,
     FileError,

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_luma.client.models import GenerationRequest, LumaTask, TaskState
+from airflow_provider_luma.client.models import LumaTask, TaskState
+from airflow_provider_luma.client.requests import GenerationRequest
 from airflow_provider_luma.exceptions import (
     LumaBusyError,
     LumaError,
@@ -22,7 +23,7 @@ from airflow_provider_luma.exceptions import (
     LumaRequestError,
     LumaStorageError,
 )
-from airflow_provider_luma.operators import submit as submit_module
+from airflow_provider_luma.operators import base as submit_module
 from airflow_provider_luma.operators.generate import LumaGenerateVideoOperator, LumaGenerateVideosOperator
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
 
@@ -212,10 +213,10 @@ class TestRuns:
     ) -> None:
         relay.errors["second"] = [error]
         with pytest.raises(AirflowFailException):
-            two(on_clear="continue").execute(airflow.context)
+            two(on_clear="resume").execute(airflow.context)
         airflow.clear()
 
-        assert two(on_clear="continue").execute(airflow.context) == ["id-1", "id-3"]
+        assert two(on_clear="resume").execute(airflow.context) == ["id-1", "id-3"]
         assert Counter(relay.asked) == {"first": 1, "second": resends}
 
     def test_an_end_that_can_not_be_written_leaves_the_result_alone(
@@ -268,12 +269,12 @@ class TestLostState:
         logged: Callable[[], str],
     ) -> None:
         config("CLEAR_ON_SUCCESS", "True")
-        one(on_clear="continue").execute(airflow.context)
+        one(on_clear="resume").execute(airflow.context)
         assert "[state_store] clear_on_success is on" in logged()
         airflow.values.clear()
         airflow.clear()
         with pytest.raises(AirflowFailException, match=r"clear_on_success is on.*on_ambiguous='resubmit'"):
-            one(on_clear="continue").execute(airflow.context)
+            one(on_clear="resume").execute(airflow.context)
 
         assert relay.asked == ["a red fox"]
 

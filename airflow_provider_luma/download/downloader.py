@@ -13,13 +13,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from airflow_provider_luma.client.api import LumaClient
 from airflow_provider_luma.client.artifacts import Artifact
-from airflow_provider_luma.client.luma import LumaClient
-from airflow_provider_luma.download.fetch import Fetcher
+from airflow_provider_luma.download.fetcher import Fetcher
+from airflow_provider_luma.download.file_store import FileStore, Partial
 from airflow_provider_luma.download.formats import FORMATS, Format, Kind, inspect
 from airflow_provider_luma.download.links import LinkSource, artifact_links
 from airflow_provider_luma.download.options import DownloadOptions
-from airflow_provider_luma.download.store import Partial, Store
 from airflow_provider_luma.download.transport import Route
 from airflow_provider_luma.exceptions import (
     LumaDownloadError,
@@ -97,7 +97,7 @@ class Downloader:
     def __init__(
         self,
         client: LumaClient,
-        store: Store,
+        store: FileStore,
         route: Route,
         *,
         options: DownloadOptions | None = None,

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_provider_luma.client.models import ExtensionRequest, GenerationRequest
-from airflow_provider_luma.submitting.request import shorten
+from airflow_provider_luma.client.requests import ExtensionRequest, GenerationRequest
+from airflow_provider_luma.text import shorten
 
 if TYPE_CHECKING:
-    from airflow_provider_luma.client.luma import LumaClient
+    from airflow_provider_luma.client.api import LumaClient
     from airflow_provider_luma.client.models import LumaTask
 
 
-class Job(msgspec.Struct, frozen=True):
+class Submission(msgspec.Struct, frozen=True):
     """
     One submit.
 
@@ -54,17 +54,17 @@ class Job(msgspec.Struct, frozen=True):
         return f"{what} {shorten(self.request.prompt)!r}"
 
 
-def job_keys(jobs: Sequence[Job], connection: str) -> list[str]:
+def submission_keys(submissions: Sequence[Submission], connection: str) -> list[str]:
     """
     Key each job by what it asks for, so that a changed order of the list doesn't matter.
 
-    :param jobs: The jobs; of equal ones each has a key of its own.
-    :param connection: See :meth:`Job.fingerprint`.
+    :param submissions: The submissions; of equal ones each has a key of its own.
+    :param connection: See :meth:`Submission.fingerprint`.
     """
     seen: Counter[str] = Counter()
     keys = []
-    for job in jobs:
-        fingerprint = job.fingerprint(connection)
+    for submission in submissions:
+        fingerprint = submission.fingerprint(connection)
         seen[fingerprint] += 1
         keys.append(f"{fingerprint}_{seen[fingerprint]}")
     return keys

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tell literal arguments of an operator from templates and references, which have no value at parse time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_luma.exceptions import LumaConfigError
+
+# What a template may use where no task runs: what the run is, and what it was given.
+_RUN_NAMES = frozenset(
+    {
+        "dag_run",
+        "data_interval_end",
+        "data_interval_start",
+        "ds",
+        "ds_nodash",
+        "logical_date",
+        "params",
+        "run_id",
+        "ts",
+        "ts_nodash",
+        "ts_nodash_with_tz",
+    }
+)
+
+
+def is_template(value: object) -> bool:
+    """Whether a value is a text that Airflow renders before the task runs."""
+    return isinstance(value, str) and ("{{" in value or "{%" in value)
+
+
+def is_literal(value: Any) -> bool:
+    """
+    Whether a value is what it will be at run time: no template and no reference to a task in it.
+
+    :param value: An argument of an operator's constructor.
+    """
+    if isinstance(value, Mapping):
+        return all(is_literal(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return all(is_literal(item) for item in value)
+    return value is None or (isinstance(value, str | int | float) and not is_template(value))
+
+
+def is_resolvable_without_a_worker(value: object) -> bool:
+    """
+    Whether a value can be rendered where no task runs: a literal, or a template of the run alone.
+
+    Another task's output can't, neither as a reference nor pulled in a template, and variables and
+    connections can't without blocking a triggerer.
+
+    :param value: The argument of an operator's constructor.
+    """
+    if isinstance(value, list | tuple):
+        return all(isinstance(item, str) and is_resolvable_without_a_worker(item) for item in value)
+    if not isinstance(value, str):
+        return False
+    return not is_template(value) or _names_in(value) <= _RUN_NAMES
+
+
+def _names_in(template: str) -> set[str]:
+    # Here and not above: only Dags that start from triggers need it.
+    from jinja2 import Environment, TemplateSyntaxError, meta
+
+    try:
+        return meta.find_undeclared_variables(Environment(autoescape=True).parse(template))
+    except TemplateSyntaxError as error:
+        raise LumaConfigError(f"The template {template!r} can't be read: {error}") from None
