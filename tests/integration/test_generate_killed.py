@@ -80,7 +80,7 @@ def test_a_task_that_a_user_ends_while_it_is_deferred_tells_what_goes_on(
         running = asyncio.create_task(anext(aiter(trigger.run())))
         async with asyncio.timeout(PATIENCE):
             # The poll runs in another thread, which sets no event.
-            while "1/3 completed" not in (trigger._watch.said if trigger._watch else ""):  # noqa: ASYNC110
+            while "1/3 completed" not in (trigger._tracker.said if trigger._watch else ""):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         running.cancel()
         with suppress(asyncio.CancelledError):

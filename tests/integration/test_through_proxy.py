@@ -18,7 +18,7 @@ from airflow_provider_luma.client.models import LumaTask
 from airflow_provider_luma.client.requests import GenerationRequest
 from airflow_provider_luma.client.settings import RelaySettings
 from airflow_provider_luma.download.downloader import Downloader, FileFailure, FileRecord
-from airflow_provider_luma.download.file_store import Store
+from airflow_provider_luma.download.file_store import FileStore
 from airflow_provider_luma.download.options import DownloadOptions
 from airflow_provider_luma.download.transport import Route
 from airflow_provider_luma.exceptions import LumaAmbiguousSubmitError, LumaConnectionError, LumaError
@@ -105,7 +105,7 @@ class Lab:
         :param through_proxy: False asks the relay for the link directly.
         """
         settings = self.settings()
-        store = Store(LocalFileSystem(), str(self.folder), label=str(self.folder), owner="lab")
+        store = FileStore(LocalFileSystem(), str(self.folder), label=str(self.folder), owner="lab")
         options = DownloadOptions(backoff=0.01, backoff_max=0.05)
         with settings.client(**({} if through_proxy else {"proxies": {}})) as client:
             downloader = Downloader(client, store, Route.of(settings), options=options)
