@@ -22,36 +22,27 @@ DEFER_GRACE = timedelta(minutes=2)
 """A trigger ends at its deadline and says why; Airflow's own timeout is for one that doesn't."""
 
 
-def time_limit(operator: BaseOperator, context: Context, *, deadline: float, timeout: float) -> TimeLimit:
+def time_limit(
+    operator: BaseOperator, context: Context | None = None, *, timeout: float, deadline: float | None = None
+) -> TimeLimit:
     """
     Return the limit that ends a deferral: Airflow applies no ``execution_timeout`` of its own meanwhile.
 
     :param operator: The task.
-    :param context: Its context.
-    :param deadline: When its *timeout* runs out, in seconds since the epoch.
-    :param timeout: The whole of it, in seconds.
+    :param context: Its context; ``None`` when it starts in the triggerer, which alone knows the deadline.
+    :param timeout: The task's own timeout, in seconds.
+    :param deadline: When that runs out, in seconds since the epoch.
     """
     grace = DEFER_GRACE.total_seconds()
-    if operator.execution_timeout is not None:
-        end = (context["ti"].start_date + operator.execution_timeout).timestamp()
-        if end < deadline:
-            seconds = operator.execution_timeout.total_seconds()
-            return TimeLimit(seconds=seconds, name="execution_timeout", deadline=end, grace=grace)
-    return TimeLimit(seconds=timeout, deadline=deadline, grace=grace)
-
-
-def time_limit_in_triggerer(operator: BaseOperator, *, timeout: float) -> TimeLimit:
-    """
-    Return the limit of a task that starts in the triggerer: its deadline is known only there.
-
-    :param operator: The task.
-    :param timeout: Its own timeout, in seconds.
-    """
-    grace = DEFER_GRACE.total_seconds()
+    limit = TimeLimit(seconds=timeout, deadline=deadline, grace=grace)
     if operator.execution_timeout is None:
-        return TimeLimit(seconds=timeout, grace=grace)
-    # Airflow ends the deferral at it in any case.
+        return limit
     seconds = operator.execution_timeout.total_seconds()
+    if context is not None and deadline is not None:
+        end = context["ti"].start_date.timestamp() + seconds
+        by_execution = TimeLimit(seconds=seconds, name="execution_timeout", deadline=end, grace=grace)
+        return by_execution if end < deadline else limit
+    # Airflow ends this deferral at the execution_timeout in any case.
     if seconds < timeout:
         return TimeLimit(seconds=seconds, name="execution_timeout")
     return TimeLimit(seconds=timeout, grace=min(grace, seconds - timeout))

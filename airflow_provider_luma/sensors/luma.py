@@ -24,12 +24,7 @@ from airflow_provider_luma.delays import delay_before_retry
 from airflow_provider_luma.exceptions import LumaConfigError, LumaError, LumaUnavailableError
 from airflow_provider_luma.hooks.luma import LumaHook
 from airflow_provider_luma.links.luma import LumaVideosLink
-from airflow_provider_luma.outcomes import (
-    check_report,
-    final_errors_fail_the_task,
-    time_limit,
-    time_limit_in_triggerer,
-)
+from airflow_provider_luma.outcomes import check_report, final_errors_fail_the_task, time_limit
 from airflow_provider_luma.task_ids import check_task_ids, parse_task_ids
 from airflow_provider_luma.task_state import task_state_store
 from airflow_provider_luma.templates import is_resolvable_without_a_worker
@@ -123,18 +118,19 @@ class LumaTaskSensor(BaseSensorOperator):
         self._started: float | None = None
 
     def _check_end_from_trigger(self) -> None:
-        needs = "end_from_trigger=True ends the task in the triggerer, where "
         if not self.deferrable:
             raise LumaConfigError("end_from_trigger=True needs deferrable=True.")
-        if self.outlets:
-            raise LumaConfigError(f"{needs}no asset event is emitted: drop outlets={self.outlets!r}, or it.")
-        if not self.do_xcom_push:
-            raise LumaConfigError(f"{needs}XComs are always pushed: drop do_xcom_push=False, or it.")
-        if self._post_execute_hook is not None:
-            raise LumaConfigError(f"{needs}post_execute is not called: drop post_execute, or it.")
         backend = conf.get("core", "xcom_backend", fallback=_XCOM_BACKEND)
-        if backend != _XCOM_BACKEND:
-            raise LumaConfigError(f"{needs}the XCom backend {backend!r} is not used: drop end_from_trigger.")
+        for is_set, problem in (
+            (self.outlets, f"no asset event is emitted: drop outlets={self.outlets!r}, or it."),
+            (not self.do_xcom_push, "XComs are always pushed: drop do_xcom_push=False, or it."),
+            (self._post_execute_hook, "post_execute is not called: drop post_execute, or it."),
+            (backend != _XCOM_BACKEND, f"the XCom backend {backend!r} is not used: drop end_from_trigger."),
+        ):
+            if is_set:
+                raise LumaConfigError(
+                    f"end_from_trigger=True ends the task in the triggerer, where {problem}"
+                )
 
     def _start_from_trigger(self) -> None:
         if not self.deferrable:
@@ -159,7 +155,7 @@ class LumaTaskSensor(BaseSensorOperator):
         if not AIRFLOW_V_3_3_PLUS:
             self.log.warning("start_from_trigger needs Airflow 3.3: this task starts in a worker.")
             return
-        limit = time_limit_in_triggerer(self, timeout=self.timeout)
+        limit = time_limit(self, timeout=self.timeout)
         self.start_from_trigger = True
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls=f"{LumaTaskTrigger.__module__}.{LumaTaskTrigger.__qualname__}",

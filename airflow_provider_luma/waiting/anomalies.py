@@ -47,12 +47,7 @@ class Anomaly(msgspec.Struct, frozen=True):
 
 
 def find_anomaly(task: LumaTask | None, before: Anomaly | None) -> Anomaly | None:
-    """
-    Find what is wrong with one id in an answer, if anything is.
-
-    :param task: The task in the answer; ``None`` when the answer left it out.
-    :param before: What was wrong in the answer before. The same thing again adds to its count.
-    """
+    """Find what is wrong with a task in an answer (``None``: left out), counting on from the answer before."""
     text = ""
     if task is None:
         kind: AnomalyKind = "missing"

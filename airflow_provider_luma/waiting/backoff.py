@@ -58,14 +58,7 @@ class Backoff:
             self._busy_until = max(self._busy_until, now + min(error.retry_after, MAX_DELAY))
 
     def on_unanswered(self, planned_at: float, now: float, intervals: Iterable[float]) -> bool:
-        """
-        Lengthen the pause, once a round.
-
-        :param planned_at: When the round of the failed call began.
-        :param now: The time.
-        :param intervals: The intervals of all waiters.
-        :return: Whether the call is the first of its round to fail.
-        """
+        """Lengthen the pause at the first failed call of a round, and return whether this is the first."""
         if planned_at <= self._last_unanswered or planned_at < self._until:
             return False
         self._last_unanswered = planned_at
@@ -77,11 +70,7 @@ class Backoff:
         return True
 
     def pick_probes(self, ids: list[str]) -> tuple[list[str], list[str]]:
-        """
-        Pick the ids to poll one by one: none but in every third unanswered round, and then more each time.
-
-        :return: These, and the others.
-        """
+        """Return the ids to poll one by one in every third unanswered round, more each time, and the others."""
         if not ids or not self.unanswered_rounds or self.unanswered_rounds % _PROBE_EVERY:
             return [], ids
         start = self._probes % len(ids)

@@ -94,11 +94,7 @@ class PolledRelay:
             self._meter.timing("luma.poller.call_duration", loop.time() - started)
 
     async def open(self, *, since: float = 0.0) -> LumaClient:
-        """
-        Return the client for the settings of the connection.
-
-        :param since: Read the connection again unless it was read after this time.
-        """
+        """Return the client; read the connection again unless it was read after *since*."""
         async with self._opening:
             if self._client is None or self._read_at < since:
                 settings = await self._load_settings()

@@ -42,19 +42,16 @@ MAX_QUARANTINE_CALLS: Final = 2
 
 class Poller:
     """
-    The shared poll of one connection in one event loop. Use :func:`shared_poll`.
+    The shared poll of one connection in one event loop. Use :func:`shared_poller`.
 
     :param load_settings: Reads the connection.
     :param meter: Where measurements go.
-    :param rng: Source of the jitter.
     """
 
-    def __init__(
-        self, load_settings: LoadSettings, *, meter: Meter, rng: random.Random | None = None
-    ) -> None:
+    def __init__(self, load_settings: LoadSettings, *, meter: Meter) -> None:
         self._load_settings = load_settings
         self._meter = meter
-        self._rng = rng or random.Random()  # noqa: S311
+        self._rng = random.Random()  # noqa: S311
         self._subscriptions: dict[Waiter, Subscription] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reset()
@@ -251,11 +248,7 @@ class Poller:
         return results
 
     async def _why_no_call_works(self, call: Call, refusal: LumaRequestError) -> LumaError | None:
-        """
-        Find out whether an id is why the relay refused a call; poll an id of no task if need be.
-
-        :return: ``None`` when an id is why, else why no call at all would get through.
-        """
+        """Return why no call at all would get through, or ``None`` when an id is why this one was refused."""
         async with self._checking:
             if not self._schedule.needs_check(call, refusal):
                 return None
@@ -281,35 +274,20 @@ _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = Weak
 
 
 @contextmanager
-def shared_poll(
-    connection: str,
-    load_settings: LoadSettings,
-    ids: Iterable[str],
-    on_answer: OnAnswer,
-    *,
-    interval: float,
-    deadline: float,
-    meter: Meter,
-    answered: bool = False,
-) -> Iterator[Subscription]:
+def shared_poller(connection: str, load_settings: LoadSettings, meter: Meter) -> Iterator[Poller]:
     """
-    Wait for ids together with all other waits of the running event loop that use the same connection.
+    Share one poller with all waits of the running event loop that use the same connection.
 
     :param connection: Name of the connection, the key of the sharing.
     :param load_settings: Reads the connection.
     :param meter: Where measurements go.
-
-    The other parameters are those of :meth:`Poller.subscribe`.
     """
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
     poller = pollers.get(connection)
     if poller is None:
         poller = pollers[connection] = Poller(load_settings, meter=meter)
     try:
-        with poller.subscribe(
-            ids, on_answer, interval=interval, deadline=deadline, answered=answered
-        ) as subscription:
-            yield subscription
+        yield poller
     finally:
         if not poller.waiters and pollers.get(connection) is poller:
             del pollers[connection]
@@ -325,46 +303,28 @@ async def follow_shared(
     meter: Meter,
 ) -> Verdict:
     """
-    Poll until the wait ends, together with all others of the running event loop.
+    Poll until the wait ends, sharing the polls: see :func:`shared_poller` and :meth:`Poller.subscribe`.
 
-    :param connection: Name of the connection.
-    :param load_settings: Reads the connection.
     :param tracker: What is known, what is tolerated, and where to log.
-    :param interval: Seconds between polls; the first comes after one interval.
-    :param deadline: When the last poll is due, in seconds since the epoch.
-    :param meter: Where measurements go.
     """
 
     def on_answer(subscription: Subscription, answer: PollResult | None) -> Collection[str]:
+        relay = subscription.poller.relay
         if answer is not None:
-            relay = subscription.poller.relay
-            tracker.on_answer(
-                answer.tasks,
-                asked=answer.asked,
-                error=answer.error,
-                answered=relay.proven,
-                max_poll_failures=relay.max_poll_failures,
-            )
+            tracker.on_answer(answer, answered=relay.proven, max_poll_failures=relay.max_poll_failures)
         waiting = tracker.verdict(timed_out=subscription.timed_out) == "waiting"
         return tracker.progress.open_ids if waiting else ()
 
-    progress = tracker.progress
-    if not progress.open_ids:
+    open_ids, answered = tracker.progress.open_ids, tracker.progress.answered
+    if not open_ids:
         return tracker.verdict(timed_out=False)
-    with shared_poll(
-        connection,
-        load_settings,
-        progress.open_ids,
-        on_answer,
-        interval=interval,
-        deadline=deadline,
-        meter=meter,
-        answered=progress.answered,
-    ) as subscription:
-        tracker.log.info(
-            "Waiting for Luma tasks together with %d others: %s",
-            subscription.poller.waiters - 1,
-            tracker.last_summary,
-        )
+    with (
+        shared_poller(connection, load_settings, meter) as poller,
+        poller.subscribe(
+            open_ids, on_answer, interval=interval, deadline=deadline, answered=answered
+        ) as subscription,
+    ):
+        others = poller.waiters - 1
+        tracker.log.info("Waiting for Luma tasks together with %d others: %s", others, tracker.last_summary)
         await subscription.end()
     return tracker.verdict(timed_out=subscription.timed_out)

@@ -122,12 +122,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @classmethod
     def of(cls, ids: Iterable[str], *, answered: bool = False) -> Self:
-        """
-        Begin to wait for *ids*; repeated ones count once.
-
-        :param ids: The ids to wait for.
-        :param answered: Whether a call with the same connection has worked before.
-        """
+        """Begin to wait for *ids*; repeated ones count once."""
         return cls(ids=tuple(dict.fromkeys(ids)), answered=answered)
 
     @classmethod
@@ -255,12 +250,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             self.failed[task_id] = reason[:MAX_REASON]
 
     def verdict(self, policy: WaitPolicy, *, timed_out: bool = False) -> Verdict:
-        """
-        Decide the state of the wait.
-
-        :param policy: What is tolerated.
-        :param timed_out: Whether the deadline has passed; any other reason to end comes first.
-        """
+        """Decide the state of the wait; of two reasons to end, *timed_out* (the deadline has passed) is last."""
         failures = self.poll_failures
         if policy.max_failed is not None and len(self.failed) > policy.max_failed:
             return "failed"
@@ -290,13 +280,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return shorten_ids(list(dict.fromkeys(filter(None, notes))), _MAX_NOTES, separator="; ")
 
     def report(self, verdict: Verdict, policy: WaitPolicy, *, limit: TimeLimit) -> Report:
-        """
-        Describe how the wait ended.
-
-        :param verdict: How it ended.
-        :param policy: What was tolerated.
-        :param limit: How long it was allowed to take.
-        """
+        """Describe how the wait ended, by which policy and time limit."""
         message = self._message(verdict, policy, limit)
         return Report(verdict, message, self.failed, self.completed_ids, limit.name)
 

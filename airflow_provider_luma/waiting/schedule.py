@@ -46,7 +46,11 @@ _PACE: Final = 0.005
 
 class Schedule:
     """
-    The shared poll of one relay connection. All times are seconds of one clock that only moves forward.
+    The shared poll of one relay connection.
+
+    All times (``now``) are seconds of one clock that only moves forward. Each call of a round has to be ended
+    by :meth:`succeed`, :meth:`refuse`, :meth:`fail` or :meth:`drop`, which return the results that are whole
+    now.
 
     :param batch_size: How many ids one call carries at most.
     :param rng: Source of the jitter.
@@ -123,13 +127,7 @@ class Schedule:
         )
 
     def begin_round(self, now: float) -> list[Call]:
-        """
-        Begin a round.
-
-        :param now: The time.
-        :return: The calls to make. Each has to be ended by :meth:`succeed`, :meth:`refuse`, :meth:`fail` or
-            :meth:`drop`.
-        """
+        """Begin a round, and return the calls to make."""
         if self.quarantine.depths:
             self.quarantine.retain(self.open_ids)
         first: dict[str, Waiter] = {}
@@ -180,24 +178,13 @@ class Schedule:
         return call.ids
 
     def busy(self, now: float, call: Call | None = None) -> LumaError | None:
-        """
-        Return the relay's request for a pause, as long as it holds.
-
-        :param now: The time.
-        :param call: The call to be made; it is not held back when it is the last poll of a waiter.
-        """
+        """Return the relay's request for a pause, as long as it holds and *call* is no waiter's last poll."""
         if call and any(waiter.deadline <= now for waiter in call.waiters):
             return None
         return self._backoff.busy(now)
 
     def succeed(self, call: Call, tasks: Mapping[str, LumaTask], *, now: float) -> dict[Waiter, PollResult]:
-        """
-        End a call that was answered.
-
-        :param tasks: The tasks in the answer.
-        :param now: The time.
-        :return: The results that are whole now.
-        """
+        """End a call that was answered."""
         self._got_through(call, now)
         self.quarantine.release(call.ids)
         return self._end(call, tasks, None)
@@ -226,9 +213,7 @@ class Schedule:
         """
         End a call that the relay refused because of an id in it, while others would get through.
 
-        :param error: Why it refused.
-        :param now: The time.
-        :return: The results that are whole now. A refusal of one id alone is an answer about it.
+        A refusal of one id alone is an answer about it.
         """
         self._got_through(call, now)
         self.quarantine.add(call, self.batch_size)
@@ -241,13 +226,7 @@ class Schedule:
         return self._end(call, {task_id: LumaTask(task_id, TaskState.UNKNOWN, problem=str(error))}, None)
 
     def fail(self, call: Call, error: LumaError, *, now: float) -> dict[Waiter, PollResult]:
-        """
-        End a call that failed.
-
-        :param error: Why it failed.
-        :param now: The time.
-        :return: The results that are whole now.
-        """
+        """End a call that failed."""
         self._backoff.on_error(error, now)
         if self._last_success >= call.planned_at:
             if _may_be_caused_by_an_id(error):
@@ -262,31 +241,16 @@ class Schedule:
         return self._end(call, {}, error)
 
     def drop(self, call: Call, error: LumaError | None = None) -> dict[Waiter, PollResult]:
-        """
-        End a call that was not made.
-
-        :param error: Why not, if its ids are still open for a waiter.
-        :return: The results that are whole now.
-        """
+        """End a call that was not made: because of an error, or because no waiter has its ids open."""
         return self._end(call, {}, error)
 
     def fail_all(self, error: LumaError) -> dict[Waiter, PollResult]:
-        """
-        End all calls, because none can succeed.
-
-        :param error: Why.
-        :return: A result for every waiter.
-        """
+        """End all calls, because none can succeed, and return a result for every waiter."""
         self._calls.clear()
         return self._fail_waiters(self._waiters, error)
 
     def fail_unanswered(self, error: LumaError) -> dict[Waiter, PollResult]:
-        """
-        End the calls of the waiters that no call has ever been answered for, due or not.
-
-        :param error: Why.
-        :return: A result for each of them.
-        """
+        """Return a result for each waiter, due or not, that no call has ever been answered for."""
         return self._fail_waiters([waiter for waiter in self._waiters if not waiter.answered], error)
 
     def _fail_waiters(self, waiters: Iterable[Waiter], error: LumaError) -> dict[Waiter, PollResult]:

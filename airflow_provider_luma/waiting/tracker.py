@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from airflow_provider_luma.client.settings import DEFAULT_MAX_POLL_FAILURES
 from airflow_provider_luma.delays import delay_before_retry
 from airflow_provider_luma.exceptions import LumaApiError, LumaError, LumaInterruptedError, shorten_ids
+from airflow_provider_luma.waiting.calls import PollResult
 from airflow_provider_luma.waiting.progress import Progress, Report, Verdict, WaitPolicy
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Tracker:
     """
     Take in the answers about a set of tasks, and log one line per change.
 
+    ``retry_after`` is the pause in seconds that the relay asked for at the last poll, if it did.
+
     :param progress: What is known at the beginning.
     :param policy: What is tolerated.
     :param log: Where to log.
@@ -56,12 +59,7 @@ class Tracker:
         self.policy = policy
         self.last_summary = last_summary
         self.log = log
-        self._retry_after: float | None = None
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds of the pause that the relay asked for at the last poll, if it did; they are bounded."""
-        return self._retry_after
+        self.retry_after: float | None = None
 
     def poll(
         self, client: LumaClient, *, max_poll_failures: int = DEFAULT_MAX_POLL_FAILURES
@@ -96,28 +94,25 @@ class Tracker:
             else:
                 asked += batch
                 failed_in_a_row = 0
-        self.on_answer(tasks, asked=asked, error=last_error, max_poll_failures=max_poll_failures)
+        self.on_answer(PollResult(tasks, asked, last_error), max_poll_failures=max_poll_failures)
         return tasks
 
     def on_answer(
         self,
-        tasks: Mapping[str, LumaTask],
+        result: PollResult,
         *,
-        asked: Sequence[str] | None = None,
-        error: LumaError | None = None,
         answered: bool = False,
         max_poll_failures: int = DEFAULT_MAX_POLL_FAILURES,
     ) -> None:
         """
-        Take in an answer; parameters are those of :meth:`Progress.after`.
+        Take in the result of one poll.
 
-        :param tasks: The tasks in the answer.
-        :param asked: The ids that were polled. Default: all that were open.
-        :param error: Why the others could not be polled.
-        :param answered: Whether the connection is known to have worked.
+        :param result: What was polled and answered.
+        :param answered: Whether the connection is known to have worked, for example for another wait.
         :param max_poll_failures: How many polls in a row the connection allows to fail.
         """
-        self._retry_after = _requested_pause(error)
+        tasks, asked, error = result
+        self.retry_after = _requested_pause(error)
         before = self.progress
         self.progress = before.after(
             tasks,
@@ -146,23 +141,14 @@ class Tracker:
 
     def on_error(self, error: LumaError) -> None:
         """Take in that nothing could be polled."""
-        self.on_answer({}, asked=(), error=error)
+        self.on_answer(PollResult({}, [], error))
 
     def verdict(self, *, timed_out: bool) -> Verdict:
-        """
-        Decide the state of the wait.
-
-        :param timed_out: Whether the deadline has passed.
-        """
+        """Decide the state of the wait, see :meth:`Progress.verdict`."""
         return self.progress.verdict(self.policy, timed_out=timed_out)
 
     def report(self, verdict: Verdict, *, limit: TimeLimit) -> Report:
-        """
-        Describe how the wait ended.
-
-        :param verdict: How it ended.
-        :param limit: How long it was allowed to take.
-        """
+        """Describe how the wait ended, see :meth:`Progress.report`."""
         return self.progress.report(verdict, self.policy, limit=limit)
 
 

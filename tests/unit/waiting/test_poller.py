@@ -33,7 +33,7 @@ from airflow_provider_luma.waiting.poller import (
     MAX_QUARANTINE_CALLS,
     Poller,
     Subscription,
-    shared_poll,
+    shared_poller,
 )
 from tests.support.fake_relay import HANG_SECONDS, NOBODYS, FakeRelay, FakeSettings, FakeTask
 from tests.support.virtual_time import VirtualLoop, run
@@ -105,16 +105,12 @@ class Stage:
             heard.append((self.loop.time(), answer))
             return [] if until(answer) else ids
 
-        with shared_poll(
-            connection,
-            self.load_settings,
-            ids,
-            on_answer,
-            interval=interval,
-            deadline=EPOCH + deadline,
-            meter=self.meter,
-            answered=answered,
-        ) as subscription:
+        with (
+            shared_poller(connection, self.load_settings, self.meter) as poller,
+            poller.subscribe(
+                ids, on_answer, interval=interval, deadline=EPOCH + deadline, answered=answered
+            ) as subscription,
+        ):
             await subscription.end()
         return heard[-1][1]
 

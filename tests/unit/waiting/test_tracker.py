@@ -20,6 +20,7 @@ from airflow_provider_luma.exceptions import (
     LumaServerError,
 )
 from airflow_provider_luma.waiting import tracker as module
+from airflow_provider_luma.waiting.calls import PollResult
 from airflow_provider_luma.waiting.progress import Progress, WaitPolicy
 from airflow_provider_luma.waiting.time_limit import TimeLimit
 from airflow_provider_luma.waiting.tracker import Tracker, follow
@@ -94,7 +95,7 @@ def test_how_many_failures_are_left_stands_in_the_log(caplog: pytest.LogCaptureF
     watching = tracker(["a"], answered=True)
     watching.on_error(refusal)
     watching.on_error(refusal)
-    watching.on_answer({}, asked=["a"], error=refusal)
+    watching.on_answer(PollResult({}, ["a"], refusal))
     tracker(["a"]).on_error(refusal)
 
     failures = [message for message in caplog.messages if "failed" in message]
