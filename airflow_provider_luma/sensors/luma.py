@@ -135,11 +135,9 @@ class LumaTaskSensor(BaseSensorOperator):
     def _start_from_trigger(self) -> None:
         if not self.deferrable:
             raise LumaConfigError("start_from_trigger=True needs deferrable=True.")
-        for name, given in (
-            ("pre_execute", self._pre_execute_hook),
-            ("on_execute_callback", self.on_execute_callback),
-        ):
-            if given:
+        hooks = {"pre_execute": self._pre_execute_hook, "on_execute_callback": self.on_execute_callback}
+        for name, hook in hooks.items():
+            if hook:
                 raise LumaConfigError(
                     f"start_from_trigger=True starts the task in the triggerer, where {name} is not called: "
                     f"drop {name}, or it."
@@ -159,18 +157,20 @@ class LumaTaskSensor(BaseSensorOperator):
         self.start_from_trigger = True
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls=f"{LumaTaskTrigger.__module__}.{LumaTaskTrigger.__qualname__}",
-            trigger_kwargs={
-                "luma_task_ids": self.luma_task_ids,
-                "luma_conn_id": self.luma_conn_id,
-                "poll_interval": self.poke_interval,
-                "time_limit": msgspec.to_builtins(limit),
-                "max_failed": self.max_failed,
-                "missing_polls": self.missing_polls,
-                "end_states": self._end_states(limit.name),
-            },
+            trigger_kwargs={"luma_task_ids": self.luma_task_ids, **self._trigger_arguments(limit)},
             next_method="execute_complete",
             timeout=limit.defer_timeout,
         )
+
+    def _trigger_arguments(self, limit: TimeLimit) -> dict[str, Any]:
+        return {
+            "luma_conn_id": self.luma_conn_id,
+            "poll_interval": self.poke_interval,
+            "time_limit": msgspec.to_builtins(limit),
+            "max_failed": self.max_failed,
+            "missing_polls": self.missing_polls,
+            "end_states": self._end_states(limit.name),
+        }
 
     def _end_states(self, timed_out_by: TimedOutBy) -> dict[str, str]:
         """Return the state that the trigger ends this task instance in, by verdict."""
@@ -257,14 +257,7 @@ class LumaTaskSensor(BaseSensorOperator):
         limit = time_limit(self, context, deadline=self._deadline, timeout=self.timeout)
         self.defer(
             trigger=LumaTaskTrigger(
-                luma_task_ids=progress.ids,
-                luma_conn_id=self.luma_conn_id,
-                poll_interval=self.poke_interval,
-                time_limit=limit,
-                max_failed=self.max_failed,
-                missing_polls=self.missing_polls,
-                progress=progress.to_json(),
-                end_states=self._end_states(limit.name),
+                luma_task_ids=progress.ids, progress=progress.to_json(), **self._trigger_arguments(limit)
             ),
             method_name="execute_complete",
             timeout=limit.defer_timeout,

@@ -47,7 +47,7 @@ class Anomaly(msgspec.Struct, frozen=True):
 
 
 def find_anomaly(task: LumaTask | None, before: Anomaly | None) -> Anomaly | None:
-    """Find what is wrong with a task in an answer (``None``: left out), counting on from the answer before."""
+    """Find what is wrong with a task in an answer (``None``: left out), counting from the one before."""
     text = ""
     if task is None:
         kind: AnomalyKind = "missing"

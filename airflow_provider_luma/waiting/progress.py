@@ -250,7 +250,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             self.failed[task_id] = reason[:MAX_REASON]
 
     def verdict(self, policy: WaitPolicy, *, timed_out: bool = False) -> Verdict:
-        """Decide the state of the wait; of two reasons to end, *timed_out* (the deadline has passed) is last."""
+        """Decide the state of the wait; any other end comes before *timed_out* (the deadline has passed)."""
         failures = self.poll_failures
         if policy.max_failed is not None and len(self.failed) > policy.max_failed:
             return "failed"
