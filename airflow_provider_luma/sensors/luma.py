@@ -89,7 +89,7 @@ class LumaTaskSensor(BaseSensorOperator):
     def __init__(
         self,
         *,
-        luma_task_ids: Sequence[str] | str | XComArg,
+        luma_task_ids: Sequence[str | XComArg] | str | XComArg,
         luma_conn_id: str = LumaHook.default_conn_name,
         max_failed: int | None = 0,
         missing_polls: int = 3,
@@ -147,8 +147,8 @@ class LumaTaskSensor(BaseSensorOperator):
             if not is_resolvable_without_a_worker(value):
                 raise LumaConfigError(
                     f"start_from_trigger=True can't take {name}={value!r}: a triggerer can't resolve another "
-                    "task's output, and templates of params and dag_run alone. Give one of these, or literal "
-                    "values, or drop start_from_trigger."
+                    "task's output. Use literal values or templates of params and dag_run, or drop "
+                    "start_from_trigger."
                 )
         if not AIRFLOW_V_3_3_PLUS:
             self.log.warning("start_from_trigger needs Airflow 3.3: this task starts in a worker.")
@@ -278,8 +278,8 @@ class LumaTaskSensor(BaseSensorOperator):
         store = self._store(context)
         if polls and store is None:
             self.log.info(
-                "This Airflow keeps nothing between rescheduled polls: an id that is missing now counts as "
-                "missing in all %d polls before (Airflow 3.3 or deferrable=True count exactly).",
+                "This Airflow stores nothing between rescheduled polls: an id that is missing now counts as "
+                "missing in all %d polls before. Airflow 3.3 or deferrable=True count exactly.",
                 polls,
             )
             return Tracker(Progress.presumed_missing(ids, polls), policy, self.log)
@@ -292,7 +292,7 @@ class LumaTaskSensor(BaseSensorOperator):
         return Tracker(progress, policy, self.log, last_summary=memory["last_summary"])
 
     def _remember(self, context: Context, tracker: Tracker) -> None:
-        store = self._store(context) if self.reschedule else None
+        store = self._store(context)
         if store is not None:
             memory = {
                 "try_number": context["ti"].try_number,
@@ -302,5 +302,7 @@ class LumaTaskSensor(BaseSensorOperator):
             store.set(_MEMORY_KEY, memory)
 
     def _store(self, context: Context) -> StateStore | None:
+        if not self.reschedule:
+            return None
         retention = timedelta(seconds=self.timeout) + timedelta(days=1)
         return task_state_store(context, lost_is_absent=True, retention=retention)

@@ -13,11 +13,11 @@ from typing import Any
 import psutil
 import pytest
 from airflow.models.trigger import Trigger
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from airflow.sdk.module_loading import import_string
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
 
-from airflow_provider_luma.hooks import luma as hook_module
 from airflow_provider_luma.sandbox import LumaSandbox, TaskScript, faults
 from airflow_provider_luma.triggers.luma import LumaTaskTrigger
 from airflow_provider_luma.waiting import poller
@@ -202,13 +202,13 @@ class TestEventLoop:
         """The secrets backend answers only after the loop has beaten ten times."""
         task_id = connected.add_task(state="completed")
         beaten = threading.Event()
-        read = hook_module.BaseHook.get_connection.__func__  # type: ignore[attr-defined]
+        read = BaseHook.get_connection.__func__  # type: ignore[attr-defined]
 
         def slow(cls: type, conn_id: str) -> Any:
             assert beaten.wait(PATIENCE), "the event loop stands still"
             return read(cls, conn_id)
 
-        monkeypatch.setattr(hook_module.BaseHook, "get_connection", classmethod(slow))
+        monkeypatch.setattr(BaseHook, "get_connection", classmethod(slow))
         monkeypatch.setattr(
             "airflow.secrets.environment_variables.EnvironmentVariablesBackend.get_conn_value",
             lambda self, conn_id: beaten.wait(PATIENCE) and connected.airflow_connection,
@@ -306,14 +306,14 @@ class TestFailingRelay:
     ) -> None:
         task_id = connected.add_task(state="completed")
         outages = iter([1, 2])
-        read = hook_module.get_async_connection
+        read = get_async_connection
 
         async def flaky(conn_id: str) -> Any:
             if next(outages, None):
                 raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
             return await read(conn_id)
 
-        monkeypatch.setattr(hook_module, "get_async_connection", flaky)
+        monkeypatch.setattr("airflow_provider_luma.hooks.luma.get_async_connection", flaky)
 
         assert run(first_event(make([task_id]))).payload["verdict"] == "done"
 

@@ -226,11 +226,13 @@ class TestStartFromTrigger:
         sensor = make(ids, deferrable=True, start_from_trigger=True, timeout=60, max_failed=None)
 
         assert sensor.start_from_trigger
-        arguments = sensor.start_trigger_args.trigger_kwargs
+        start = sensor.start_trigger_args
+        assert start is not None
+        assert start.next_method == "execute_complete"
+        arguments = start.trigger_kwargs or {}
         assert arguments["luma_task_ids"] == ids
         assert arguments["time_limit"]["seconds"] == 60
         assert arguments["max_failed"] is None
-        assert sensor.start_trigger_args.next_method == "execute_complete"
 
     def test_one_sensor_does_not_change_the_others(self) -> None:
         make(["a"], deferrable=True, start_from_trigger=True)

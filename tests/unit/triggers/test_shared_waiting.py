@@ -200,7 +200,8 @@ class Play:
         match report["verdict"]:
             case "done":
                 assert not report["failed"]
-                assert all(good(task) and task.ends_at <= end for task in tasks.values())
+                assert all(good(task) for task in tasks.values())
+                assert all(task.ends_at is not None and task.ends_at <= end for task in tasks.values())
             case "failed":
                 assert report["failed"]
             case "timed_out":

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -32,9 +32,9 @@ from airflow_provider_luma.waiting.poller import (
     MAX_CALLS,
     MAX_QUARANTINE_CALLS,
     Poller,
-    Subscription,
     shared_poller,
 )
+from airflow_provider_luma.waiting.subscription import Subscription
 from tests.support.fake_relay import HANG_SECONDS, NOBODYS, FakeRelay, FakeSettings, FakeTask
 from tests.support.virtual_time import VirtualLoop, run
 
@@ -115,7 +115,7 @@ class Stage:
         return heard[-1][1]
 
     @asynccontextmanager
-    async def waiting(self, *waits: Awaitable[Any]) -> AsyncIterator[list[asyncio.Future[Any]]]:
+    async def waiting(self, *waits: Awaitable[Any]) -> AsyncIterator[Sequence[asyncio.Future[Any]]]:
         tasks = [asyncio.ensure_future(wait) for wait in waits]
         await asyncio.sleep(0)
         try:
