@@ -7,6 +7,7 @@ All of it happens in one Dag run, a task for each row; every task has two retrie
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections import Counter
@@ -23,7 +24,9 @@ from airflow_provider_luma.exceptions import LumaError
 from airflow_provider_luma.operators.generate import LumaExtendVideoOperator, LumaGenerateVideoOperator
 from airflow_provider_luma.sandbox import Fault, LumaSandbox, faults
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
+from tests.support.patience import PATIENCE
 
+#: How long the tasks wait that get no answer, or none to its end; all others wait as long as it takes.
 SUBMIT_TIMEOUT = 1.0
 
 #: The relay says that it did not take the job, and no retry can help. With words of the task's error.
@@ -77,6 +80,9 @@ AMBIGUOUS: dict[str, Fault] = {
     "200 that never ends": faults.huge(),
     "200 that names nothing": faults.answer(200, '{"code": "success", "message": "", "data": null}'),
 }
+
+#: Those that end with the client's patience.
+SILENT = ("read timeout", "read timeout in mid-answer", "an answer that drips")
 
 #: Faults that spoil the relay's true answer, so that it has taken the job in any case.
 NEED_THE_ANSWER = {name for name, fault in AMBIGUOUS.items() if fault.needs_true_answer}
@@ -132,17 +138,23 @@ def run(run_dag: Callable[..., Any]) -> Iterator[Run]:
         socket.socket() as closed,
     ):
         client = RelaySettings.client
-        patch.setattr(RelaySettings, "client", lambda self: client(self, submit_timeout=SUBMIT_TIMEOUT))
+        patch.setattr(RelaySettings, "client", lambda self: client(self, submit_timeout=self.read_timeout))
         parent = sandbox.add_task(state="completed")
         closed.bind(("127.0.0.1", 0))
         hosts = {
-            "luma_default": sandbox.base_url,
-            "refused": f"http://127.0.0.1:{closed.getsockname()[1]}",
-            "nowhere": "http://no-such-host.invalid",
+            "luma_default": (sandbox.base_url, PATIENCE),
+            "impatient": (sandbox.base_url, SUBMIT_TIMEOUT),
+            "refused": (f"http://127.0.0.1:{closed.getsockname()[1]}", PATIENCE),
+            "nowhere": ("http://no-such-host.invalid", PATIENCE),
         }
-        for conn_id, host in hosts.items():
-            connection = f'{{"conn_type": "luma", "host": "{host}", "password": "{sandbox.api_key}"}}'
-            patch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", connection)
+        for conn_id, (host, seconds) in hosts.items():
+            connection = {
+                "conn_type": "luma",
+                "host": host,
+                "password": sandbox.api_key,
+                "extra": {"read_timeout": seconds},
+            }
+            patch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
 
         def fail(prompt: str, fault: Fault, *, accepted: bool = False, times: int | None = None) -> None:
             for call in ("submit", "extend"):
@@ -169,9 +181,10 @@ def run(run_dag: Callable[..., Any]) -> Iterator[Run]:
             generate("429 for ever")
             fail("<429 for ever>", faults.too_many_requests())
             for name, fault in AMBIGUOUS.items():
-                generate(f"{name} unheard")
+                waits = {"luma_conn_id": "impatient"} if name in SILENT else {}
+                generate(f"{name} unheard", **waits)
                 fail(f"<{name} unheard>", fault)
-                generate(f"{name} accepted")
+                generate(f"{name} accepted", **waits)
                 fail(f"<{name} accepted>", fault, accepted=True)
             generate("on a closed port", luma_conn_id="refused")
             generate("on an unknown host", luma_conn_id="nowhere")
