@@ -373,7 +373,7 @@ class TestReads:
     ) -> None:
         sandbox.fail_next(call, faults.hang())
 
-        with LumaClient(sandbox.base_url, API_KEY, read_timeout=1) as client:
+        with LumaClient(sandbox.base_url, API_KEY, read_timeout=3) as client:
             assert READS[call](client, task_id)
 
         assert sandbox.count(call) == 2
