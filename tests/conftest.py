@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -29,3 +30,8 @@ if sys.dont_write_bytecode and sys.pycache_prefix is None:
     del os.environ["PYTHONDONTWRITEBYTECODE"]
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = f"{_HOME}/bytecode"
     sys.dont_write_bytecode = False
+
+# A shell starts what a script puts into the background with Ctrl-C ignored, which all subprocesses inherit: the
+# tests of Ctrl-C would wait for ever.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
