@@ -60,7 +60,7 @@ async def cancel(*tasks: asyncio.Task[Any]) -> None:
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
-    """Run as a triggerer does; an error in a task that nobody awaits is an error of the test."""
+    """Run as a triggerer does; an error in a task that is not awaited is an error of the test."""
     unhandled: list[dict[str, Any]] = []
 
     async def watched() -> Any:
@@ -118,7 +118,7 @@ class TestSerialization:
 
 class TestRestart:
     @pytest.mark.every_airflow
-    def test_a_trigger_that_is_dropped_in_mid_wait_goes_on_in_another_loop(
+    def test_a_trigger_that_is_dropped_in_mid_wait_resumes_in_another_loop(
         self, connected: LumaSandbox, metadata_database: None
     ) -> None:
         task_id = connected.add_task(completes_after=3600)
@@ -180,7 +180,7 @@ class TestRestart:
 
 
 class TestEventLoop:
-    def test_the_loop_goes_on_while_the_relay_thinks(self, connected: LumaSandbox) -> None:
+    def test_the_loop_is_not_blocked_while_the_relay_is_slow(self, connected: LumaSandbox) -> None:
         task_id = connected.add_task(state="completed")
         connected.fail_next("batch", faults.latency(1))
 
@@ -196,7 +196,7 @@ class TestEventLoop:
         # A loop that is held up by the call would beat once.
         assert run(main()) > 10
 
-    def test_the_loop_goes_on_while_the_connection_is_read(
+    def test_the_loop_is_not_blocked_while_the_connection_is_read(
         self, connected: LumaSandbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The secrets backend answers only after the loop has beaten ten times."""
@@ -291,7 +291,7 @@ class TestCancellation:
 
         run(main())
 
-    def test_the_next_waiter_starts_anew(self, connected: LumaSandbox) -> None:
+    def test_the_next_waiter_starts_afresh(self, connected: LumaSandbox) -> None:
         ids = connected.add_tasks([TaskScript(state="completed")] * 2)
 
         async def main() -> list[Any]:

@@ -280,7 +280,7 @@ class TestPoke:
         assert sensor.poke(context).xcom_value == ["a", "b"]
         assert relay.asked == [["a", "b"], ["b"]]
 
-    def test_passing_trouble_is_waited_out_up_to_the_connections_limit(self) -> None:
+    def test_passing_failures_are_waited_out_up_to_the_connections_limit(self) -> None:
         trouble = LumaConnectionError("broken")
         sensor = make(["a"], Relay(trouble, [processing("a")], trouble, trouble))
         context = Run().context
@@ -466,7 +466,7 @@ class TestReschedule:
         with pytest.raises(AirflowFailException, match="2 answers in a row"):
             second.poke(Run(store=store, polls=1).context)
 
-    def test_a_new_try_begins_anew(self) -> None:
+    def test_a_new_try_forgets_the_progress(self) -> None:
         store = Store()
         make(["a"], Relay([]), mode="reschedule", missing_polls=2).poke(Run(store=store).context)
         retry = make(["a"], Relay([]), mode="reschedule", missing_polls=2)
