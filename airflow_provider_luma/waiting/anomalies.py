@@ -52,7 +52,7 @@ def find_anomaly(task: LumaTask | None, before: Anomaly | None) -> Anomaly | Non
     if task is None:
         kind: AnomalyKind = "missing"
     elif task.problem is not None:
-        kind, text = "unreadable", task.problem[:MAX_REASON]
+        kind, text = "unreadable", clean_text(task.problem, MAX_REASON)
     elif task.state is TaskState.COMPLETED and not task.video_url:
         kind = "without_video"
     else:
