@@ -14,7 +14,7 @@ from airflow.sdk import DAG, Param, task
 
 from airflow_provider_luma.sandbox import LumaSandbox, TaskScript, faults
 from airflow_provider_luma.sensors.luma import LumaTaskSensor
-from airflow_provider_luma.triggers.luma import LumaTaskTrigger
+from airflow_provider_luma.waiting.time_limit import TimeLimit
 from tests.support.patience import PATIENCE, end_execution_timeout
 
 
@@ -309,10 +309,10 @@ class TestTimeLimits:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         slow = connected.add_task(state="processing")
-        give_up_at = LumaTaskTrigger._give_up_at
+        runs_out_at = TimeLimit.runs_out_at
         if mode["deferrable"]:
             # The hour is over when the trigger begins, however long it took to get there.
-            monkeypatch.setattr(LumaTaskTrigger, "_give_up_at", lambda self: give_up_at(self) - 3600)
+            monkeypatch.setattr(TimeLimit, "runs_out_at", lambda *given: runs_out_at(*given) - 3600)
         else:
             connected.fail_when("batch", faults.latency(0.1), lambda call: end_execution_timeout())
 
