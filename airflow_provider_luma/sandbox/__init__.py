@@ -75,9 +75,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_luma.sandbox import faults
     from airflow_provider_luma.sandbox.faults import Fault
-    from airflow_provider_luma.sandbox.relay import Generation, RecordedCall, TaskScript, TaskTimes
-    from airflow_provider_luma.sandbox.server import LumaSandbox, SandboxProcess
+    from airflow_provider_luma.sandbox.process import SandboxProcess
+    from airflow_provider_luma.sandbox.relay import Generation
+    from airflow_provider_luma.sandbox.rules import RecordedCall
+    from airflow_provider_luma.sandbox.server import LumaSandbox
     from airflow_provider_luma.sandbox.steering import Sandbox
+    from airflow_provider_luma.sandbox.tasks import TaskScript, TaskTimes
 
 __all__ = [
     "Fault",
@@ -92,14 +95,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "RecordedCall": "relay",
     "Fault": "faults",
     "Generation": "relay",
     "LumaSandbox": "server",
+    "RecordedCall": "rules",
     "Sandbox": "steering",
-    "SandboxProcess": "server",
-    "TaskScript": "relay",
-    "TaskTimes": "relay",
+    "SandboxProcess": "process",
+    "TaskScript": "tasks",
+    "TaskTimes": "tasks",
 }
 
 
