@@ -14,7 +14,7 @@ from airflow_provider_luma.sandbox import faults, media_host
 from airflow_provider_luma.sandbox.delivery import Piece
 from airflow_provider_luma.sandbox.dialects import DIALECTS
 from airflow_provider_luma.sandbox.faults.fault import JSON, CallName, Fault
-from airflow_provider_luma.sandbox.media_host import Links
+from airflow_provider_luma.sandbox.media_host import FileUrls
 from airflow_provider_luma.sandbox.relay import UNLIMITED_USD, Refused, Relay
 from airflow_provider_luma.sandbox.rules import RecordedCall
 from airflow_provider_luma.sandbox.tasks import Snapshot
@@ -31,7 +31,6 @@ class Incoming(NamedTuple):
 
     @property
     def task_id(self) -> str:
-        """The task id in the path."""
         return self.record.ids[0]
 
 
@@ -68,21 +67,15 @@ def fault_reply(fault: Fault) -> Reply:
 
 
 class LumaApi:
-    """
-    Answer the relay's calls in the dialect of the settings.
+    """The relay's calls, in the dialect of the settings."""
 
-    :param relay: The relay's state.
-    :param links: Makes the URLs of files.
-    """
-
-    def __init__(self, relay: Relay, links: Links) -> None:
+    def __init__(self, relay: Relay, urls: FileUrls) -> None:
         self._relay = relay
-        self._links = links
+        self._urls = urls
         self._settings = relay.settings
-        self._dialect = DIALECTS[relay.settings.dialect](links.url, relay.epoch)
+        self._dialect = DIALECTS[relay.settings.dialect](urls.url, relay.epoch)
 
     def calls(self) -> Sequence[Call]:
-        """Return the calls that this API serves."""
         luma, billing = f"{self._settings.prefix}/luma", f"{self._settings.prefix}/v1/dashboard/billing"
         return (
             Call("POST", f"{luma}/tasks", "batch", self._batch),
@@ -118,7 +111,7 @@ class LumaApi:
             raise Refused(faults.task_not_exist())
         if not snapshot.has_video:
             raise Refused(faults.bad_request("the task has no video", code="video_not_ready"))
-        return json_reply(self._dialect.value({"url": self._links.url(call.task_id, "video.mp4")}))
+        return json_reply(self._dialect.value({"url": self._urls.url(call.task_id, "video.mp4")}))
 
     # These two are OpenAI's own routes on every relay, and never enveloped.
 
@@ -134,19 +127,13 @@ class LumaApi:
 
 
 class MediaApi:
-    """
-    Serve the files of completed tasks.
+    """The files of completed tasks."""
 
-    :param relay: The relay's state.
-    :param links: Checks the URLs of files.
-    """
-
-    def __init__(self, relay: Relay, links: Links) -> None:
+    def __init__(self, relay: Relay, urls: FileUrls) -> None:
         self._relay = relay
-        self._links = links
+        self._urls = urls
 
     def calls(self) -> Sequence[Call]:
-        """Return the calls that this API serves."""
         return (Call("GET", "/media/{id}/{name}", "media", self._media),)
 
     def _media(self, call: Incoming) -> Reply:
@@ -154,7 +141,7 @@ class MediaApi:
         name: Any = call.request.path_params["name"]
         if snapshot is None or not snapshot.has_video or name not in media_host.CONTENT_TYPES:
             raise Refused(faults.media_error(404))
-        self._check_link(call.request)
+        self._check_url(call.request)
         settings, fault = self._relay.settings, call.fault
         size = snapshot.task.script.video_bytes or settings.video_bytes
         file = media_host.media_file(call.task_id, name, size)
@@ -164,9 +151,9 @@ class MediaApi:
         pieces = file.slices(answer.start, answer.stop)
         return Reply(answer.status, tuple(answer.headers.items()), pieces, answer.stop - answer.start)
 
-    def _check_link(self, request: Request) -> None:
+    def _check_url(self, request: Request) -> None:
         refused_with = request.query_params.get("refused")
         if refused_with is not None:
             raise Refused(faults.media_error(int(refused_with)))
-        if not self._links.holds(request.url.path, request.url.query, use=request.method == "GET"):
+        if not self._urls.is_valid(request.url.path, request.url.query, use=request.method == "GET"):
             raise Refused(faults.media_error(self._relay.settings.lapsed_link_status))

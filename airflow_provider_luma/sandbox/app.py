@@ -26,7 +26,7 @@ from airflow_provider_luma.sandbox.api import (
 from airflow_provider_luma.sandbox.control import control_routes
 from airflow_provider_luma.sandbox.delivery import Answer
 from airflow_provider_luma.sandbox.faults.fault import NO_FAULT, CallName
-from airflow_provider_luma.sandbox.media_host import Links
+from airflow_provider_luma.sandbox.media_host import FileUrls
 from airflow_provider_luma.sandbox.relay import Refused, Relay
 from airflow_provider_luma.sandbox.rules import RecordedCall
 from airflow_provider_luma.sandbox.steering import Sandbox
@@ -37,13 +37,13 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 def make_app(sandbox: Sandbox) -> ASGIApp:
     """Return the application that serves a sandbox of this process."""
     relay, settings = sandbox.relay, sandbox.settings
-    links = Links(
+    urls = FileUrls(
         settings.media_base_url or sandbox.root_url,
         lambda: relay.epoch(relay.now()),
         expire_after=settings.links_expire_after,
         uses=settings.link_uses,
     )
-    apis = (LumaApi(relay, links), MediaApi(relay, links))
+    apis = (LumaApi(relay, urls), MediaApi(relay, urls))
     routes = [
         Route(call.path, _Endpoint(call, relay).serve, methods=[call.method])
         for api in apis
@@ -72,7 +72,7 @@ class _Endpoint:
             # The client has left, and a submit whose body never came in full is not accepted.
             return Response()
         record = _start_call(self._relay, self._name, request, raw_body)
-        rule = self._relay.take_rule(record)
+        rule = self._relay.rules.take(record)
         fault = rule.played if rule else NO_FAULT
         reply = self._reply(Incoming(record, request, fault), accepted=rule is not None and rule.accepted)
         status = fault.status or reply.status

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from types import GenericAlias
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_type_hints
 
 import msgspec
@@ -33,56 +34,59 @@ _S = TypeVar("_S", bound=Steered)
 
 
 class Verb:
-    """The HTTP form of a method: its parameters are the body or query, its result is the answer."""
+    """
+    The HTTP form of a method: its parameters are the body or query, its result is the answer.
+
+    A single parameter that is a struct stands for the whole body. With ``key``, the answer is an object that
+    holds the result in that field.
+    """
 
     def __init__(self, method: str, path: str, act: Callable[..., Any], key: str | None) -> None:
         self.method = method
         self.path = path
-        self.act = act
+        self._act = act
         self._key = key
-        self._parameters = list(inspect.signature(act).parameters.values())[1:]
 
     @functools.cached_property
-    def _hints(self) -> dict[str, Any]:
-        return get_type_hints(self.act)
+    def _result(self) -> Any:
+        result = get_type_hints(self._act)["return"]
+        return GenericAlias(dict, (str, result)) if self._key else result
 
     @functools.cached_property
-    def _body_is_parameter(self) -> bool:
-        hints = [self._hints[parameter.name] for parameter in self._parameters]
-        return len(hints) == 1 and inspect.isclass(hints[0]) and issubclass(hints[0], msgspec.Struct)
-
-    @functools.cached_property
-    def body(self) -> type[msgspec.Struct]:
-        """A struct of the parameters; a single parameter that is a struct stands for itself."""
-        if self._body_is_parameter:
-            return self._hints[self._parameters[0].name]  # type: ignore[no-any-return]
-        fields = [(each.name, self._hints[each.name], *_default(each)) for each in self._parameters]
-        return msgspec.defstruct(self.path, fields, forbid_unknown_fields=True, omit_defaults=True)
+    def _body(self) -> tuple[type[msgspec.Struct], bool]:
+        hints = get_type_hints(self._act)
+        parameters = list(inspect.signature(self._act).parameters.values())[1:]
+        first = hints[parameters[0].name] if parameters else None
+        if inspect.isclass(first) and issubclass(first, msgspec.Struct):
+            return first, True
+        fields = [
+            (each.name, hints[each.name], *(() if each.default is each.empty else (each.default,)))
+            for each in parameters
+        ]
+        return msgspec.defstruct(self.path, fields, forbid_unknown_fields=True, omit_defaults=True), False
 
     def pack(self, *args: Any, **kwargs: Any) -> msgspec.Struct:
         """Return the arguments of a call as one struct."""
-        return args[0] if self._body_is_parameter else self.body(*args, **kwargs)
+        body, is_parameter = self._body
+        return args[0] if is_parameter else body(*args, **kwargs)
 
     def decode(self, answer: bytes) -> Any:
         """Return the result that an answer holds."""
-        result = self._hints["return"]
-        if self._key is None:
-            return None if result is type(None) else msgspec.json.decode(answer, type=result)
-        return msgspec.json.decode(answer, type=dict[str, result])[self._key]  # type: ignore[valid-type]
+        value = msgspec.json.decode(answer, type=self._result)
+        return value[self._key] if self._key else value
 
     async def run(self, steered: Steered, request: Request) -> Any:
-        """Call the method with the arguments of a request; return what the answer holds."""
-        if self.method == "GET":
-            body = msgspec.convert(dict(request.query_params), self.body, strict=False)
-        else:
-            body = msgspec.json.decode(await request.body() or b"{}", type=self.body)
-        given = (
-            (body,) if self._body_is_parameter else (getattr(body, each.name) for each in self._parameters)
+        """Call the method with the arguments of a request; return the answer."""
+        body, is_parameter = self._body
+        raw = await request.body() or b"{}"
+        query = self.method == "GET"
+        given: Any = (
+            msgspec.convert(dict(request.query_params), body, strict=False)
+            if query
+            else msgspec.json.decode(raw, type=body)
         )
-        result = self.act(steered, *given)
-        if self._key is not None:
-            return {self._key: result}
-        return {} if result is None else result
+        result = self._act(steered, *((given,) if is_parameter else msgspec.structs.astuple(given)))
+        return {self._key: result} if self._key else result
 
 
 VERBS: list[Verb] = []
@@ -137,14 +141,11 @@ class Remote:
         :raises KeyError: The relay has no such task.
         :raises ValueError: An argument is wrong.
         """
-        given = (
-            {"params": msgspec.to_builtins(body)}
-            if form.method == "GET"
-            else {"data": msgspec.json.encode(body, enc_hook=list)}
-        )
-        response = self._session.request(
-            form.method, f"{self._root_url}/sandbox/{form.path}", timeout=60, **given
-        )
+        given: dict[str, Any] = {"data": msgspec.json.encode(body, enc_hook=list)}
+        if form.method == "GET":
+            given = {"params": msgspec.to_builtins(body)}
+        url = f"{self._root_url}/sandbox/{form.path}"
+        response = self._session.request(form.method, url, timeout=60, **given)
         if response.status_code == 404:
             raise KeyError(response.text)
         if response.status_code != 200:
@@ -152,7 +153,7 @@ class Remote:
         return form.decode(response.content)
 
 
-def control_routes(steered: Steered) -> Sequence[Route]:
+def control_routes(steered: Steered) -> list[Route]:
     """Return the routes that steer ``steered``."""
     return [Route(f"/sandbox/{form.path}", _endpoint(form, steered), methods=[form.method]) for form in VERBS]
 
@@ -168,7 +169,3 @@ def _endpoint(form: Verb, steered: Steered) -> Callable[[Request], Any]:
         return Response(msgspec.json.encode(value), status, media_type="application/json")
 
     return serve
-
-
-def _default(parameter: inspect.Parameter) -> tuple[Any, ...]:
-    return () if parameter.default is parameter.empty else (parameter.default,)

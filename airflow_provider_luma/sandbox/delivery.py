@@ -23,12 +23,7 @@ class Answer(Response):
     """
     Send an answer that a fault may spoil on its way.
 
-    :param status: HTTP status.
-    :param headers: Headers.
-    :param pieces: The body, made as it is sent.
-    :param length: Length of the body in bytes.
-    :param delay: Seconds before anything is sent.
-    :param fault: What goes wrong on the way; its status, headers, body and delay are not used here.
+    The body is made as it is sent. The fault's own status, headers, body and delay are not used here.
     """
 
     def __init__(

@@ -21,12 +21,7 @@ _STATUSES = {"processing": "IN_PROGRESS", "completed": "SUCCESS", "failed": "FAI
 
 
 class Dialect(ABC):
-    """
-    Render the answers of one family of relays.
-
-    :param url: Makes the URL of a task's file.
-    :param epoch: Converts a reading of the relay's clock to a wall-clock epoch.
-    """
+    """Render the answers of one family of relays; ``epoch`` converts a reading of the relay's clock."""
 
     def __init__(self, url: MakeUrl, epoch: Callable[[float], float]) -> None:
         self._url = url

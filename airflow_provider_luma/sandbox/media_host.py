@@ -75,11 +75,7 @@ class MediaFile(NamedTuple):
 
 
 def check_video_bytes(size: int) -> None:
-    """
-    Refuse a size that doesn't hold every film.
-
-    :raises ValueError: It names the smallest size that does.
-    """
+    """Refuse a size that doesn't hold every film, with a ``ValueError`` that names the smallest."""
     smallest = max(len(_sample(number, "video.mp4")) for number in range(1, _SAMPLES + 1)) + _FREE_BOX.size
     if size < smallest:
         raise ValueError(f"video_bytes must be at least {smallest}, the size of the film; got {size!r}.")
@@ -89,8 +85,6 @@ def media_file(task_id: str, name: FileName, video_bytes: int | None = None) -> 
     """
     Return a task's file; the same task always has the same bytes.
 
-    :param task_id: The task's id.
-    :param name: The file's name.
     :param video_bytes: Size of a video. None for the bare film.
     :raises ValueError: ``video_bytes`` is too small for the film.
     """
@@ -125,7 +119,6 @@ def media_answer(
     """
     Answer a GET or HEAD (RFC 9110: one byte range, ``If-Range``, ``If-None-Match``).
 
-    :param file: The file.
     :param request_headers: Headers with lower-case names.
     :param ranges: False to behave like a host that ignores ranges.
     :param etag: ETag instead of the file's own.
@@ -156,11 +149,10 @@ def media_answer(
     return MediaAnswer(200, headers, 0, file.size)
 
 
-class Links:
+class FileUrls:
     """
-    Make the URLs of a task's files and check whether one is still valid.
+    Make the URLs of tasks' files and check whether one is still valid.
 
-    :param base_url: What URLs start with.
     :param now: Returns the wall-clock epoch.
     :param expire_after: Seconds for which a URL is valid. None: without end.
     :param uses: How often a URL may be used. None: without limit.
@@ -192,14 +184,8 @@ class Links:
         serial = next(self._serial)
         return f"{self._base_url}{path}?exp={expires}&n={serial}&sig={self._sign(path, expires, str(serial))}"
 
-    def holds(self, path: str, query: str, *, use: bool) -> bool:
-        """
-        Return whether a URL is valid.
-
-        :param path: The URL's path.
-        :param query: The URL's query.
-        :param use: Whether this counts as one of its uses.
-        """
+    def is_valid(self, path: str, query: str, *, use: bool) -> bool:
+        """Return whether a URL is valid; ``use`` counts this as one of its uses."""
         if not self._signed:
             return True
         given = parse_qs(query)

@@ -21,7 +21,7 @@ import msgspec
 
 from airflow_provider_luma.sandbox import faults
 from airflow_provider_luma.sandbox.faults import CallName, Fault
-from airflow_provider_luma.sandbox.rules import CALL_NAMES, RecordedCall, Rule, Rules
+from airflow_provider_luma.sandbox.rules import CALL_NAMES, RecordedCall, Rules
 from airflow_provider_luma.sandbox.settings import Settings
 from airflow_provider_luma.sandbox.tasks import Snapshot, Task, TaskScript, TaskTimes
 
@@ -59,13 +59,7 @@ class Refused(Exception):
 
 
 class Relay:
-    """
-    Hold all state of one sandbox.
-
-    :param settings: The sandbox's settings.
-    :param clock: Seconds that only grow; tasks follow it.
-    :param wall: The epoch that belongs to the clock's reading at construction.
-    """
+    """All state of one sandbox; ``wall`` is the epoch of the clock's reading at construction."""
 
     def __init__(
         self,
@@ -90,7 +84,7 @@ class Relay:
             self._unasked: list[str] = []
             self._generations: list[Generation] = []
             self._spent_usd = 0.0
-            self._rules = Rules()
+            self.rules = Rules()
             self._calls: deque[RecordedCall] = deque(maxlen=self.settings.max_records)
             self._counts: Counter[str] = Counter()
             self._call_number = 0
@@ -98,7 +92,6 @@ class Relay:
     # The clock
 
     def now(self) -> float:
-        """Return the reading of the relay's clock."""
         return self._clock() + self._ahead
 
     def epoch(self, moment: float) -> float:
@@ -106,7 +99,6 @@ class Relay:
         return self._epoch_of_zero + moment
 
     def advance(self, seconds: float) -> None:
-        """Move the relay's clock ahead."""
         if seconds < 0:
             raise ValueError(f"seconds must be 0 or more; got {seconds!r}. Time does not run backwards.")
         with self._lock:
@@ -130,11 +122,7 @@ class Relay:
             return found
 
     def query_one(self, task_id: str) -> Snapshot:
-        """
-        Answer a single query.
-
-        :raises Refused: The relay has no such task.
-        """
+        """Answer a single query; raise ``Refused`` for an unknown id."""
         with self._lock:
             task = self._tasks.get(task_id)
             for snapshot in task.poll(self.now()) if task is not None else ():
@@ -148,24 +136,14 @@ class Relay:
             return None if task is None else task.snapshot(self.now())
 
     def times(self, ids: Iterable[str] | None = None) -> list[TaskTimes]:
-        """
-        Return when things happened to these tasks, or to all.
-
-        :raises KeyError: The relay has no task with an id.
-        """
+        """Return when things happened to these tasks, or to all; raise ``KeyError`` for an unknown id."""
         with self._lock:
             now = self.now()
             tasks = self._tasks.values() if ids is None else [self._tasks[task_id] for task_id in ids]
             return [task.times(now, self.epoch) for task in tasks]
 
     def submit(self, body: object, *, parent: Task | None = None) -> Snapshot:
-        """
-        Accept, bill and start a task.
-
-        :param body: The decoded body of the call.
-        :param parent: The task that this one extends.
-        :raises Refused: The request, moderation or the balance forbids it.
-        """
+        """Accept, bill and start a task; raise ``Refused`` if a rule of the relay forbids it."""
         request = _request(body)
         prompt = request["user_prompt"].lower()
         moderated = any(word.lower() in prompt for word in self.settings.refused_words)
@@ -181,11 +159,7 @@ class Relay:
             return self._bill(request, script, parent.id if parent else None)
 
     def extend(self, task_id: str, body: object) -> Snapshot:
-        """
-        Accept, bill and start the extension of a completed task.
-
-        :raises Refused: As ``submit``, or there is no such completed task.
-        """
+        """Accept, bill and start the extension of a completed task, as ``submit`` does."""
         with self._lock:
             parent = self.peek(task_id)
             if parent is None:
@@ -241,37 +215,17 @@ class Relay:
 
     @property
     def generations(self) -> list[Generation]:
-        """Every accepted submit and extend, once each, in order."""
         with self._lock:
             return list(self._generations)
 
     @property
     def spent_usd(self) -> float:
-        """USD that submits and extends have cost."""
         return round(self._spent_usd, 6)
 
     @property
     def balance(self) -> float | None:
-        """USD left on the key; None when it is unlimited."""
         limit = self.settings.balance_usd
         return None if limit is None else round(limit - self._spent_usd, 6)
-
-    # Faults
-
-    def add_rule(self, rule: Rule) -> None:
-        """Queue a rule."""
-        with self._lock:
-            self._rules.add(rule)
-
-    def clear_rules(self) -> None:
-        """Forget all rules."""
-        with self._lock:
-            self._rules.clear()
-
-    def take_rule(self, call: RecordedCall) -> Rule | None:
-        """Return the rule for a call, used up by one."""
-        with self._lock:
-            return self._rules.take(call)
 
     # Records
 
@@ -316,13 +270,11 @@ class Relay:
 
     @property
     def calls(self) -> list[RecordedCall]:
-        """The last ``max_records`` calls that were answered or dropped, in that order."""
         with self._lock:
             return list(self._calls)
 
     @property
     def counts(self) -> dict[str, int]:
-        """Calls by name since the start or the last reset."""
         with self._lock:
             return {name: self._counts[name] for name in CALL_NAMES}
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, cast, get_args
 
@@ -55,13 +56,10 @@ class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     :param call: Kind of the calls.
     :param fault: The fault, or its name.
     :param options: Arguments of a fault that is given by name.
-    :param ids: Only calls that name one of these tasks. Empty: all.
-    :param containing: Only calls with this text in their path or in a field of their body, such as a file's
-        name or a part of a prompt.
     :param times: How often. None: always.
+    :param ids: A condition of ``fail_when``, as are ``containing`` and ``predicate``.
     :param skip: How many matching calls pass before.
     :param accepted: Whether the relay first accepts and bills a submit or extend.
-    :param predicate: Only calls for which this returns True.
     :raises ValueError: A field's value is wrong.
     :raises TypeError: The fault has no such option.
     """
@@ -99,38 +97,39 @@ class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             return False
         return self.predicate is None or self.predicate(call)
 
+    def skips(self) -> bool:
+        """Count a matching call; return whether it passes without the fault."""
+        if self.skip:
+            self.skip -= 1
+            return True
+        if self.times is not None:
+            self.times -= 1
+        return False
+
 
 class Rules:
-    """The rules of one relay, in the order in which they were added. The caller locks."""
+    """The rules of one relay, in the order in which they were added; safe to use from any thread."""
 
     def __init__(self) -> None:
         self._rules: list[Rule] = []
+        self._lock = threading.Lock()
 
     def add(self, rule: Rule) -> None:
-        """Queue a rule."""
-        self._rules.append(rule)
+        with self._lock:
+            self._rules.append(rule)
 
     def clear(self) -> None:
-        """Forget all rules."""
-        self._rules.clear()
+        with self._lock:
+            self._rules.clear()
 
     def take(self, call: RecordedCall) -> Rule | None:
         """Return the rule for a call, used up by one; counted rules precede those without a count."""
-        for rule in sorted(self._rules, key=lambda rule: rule.times is None):
-            if not rule.matches(call):
-                continue
-            if rule.skip:
-                rule.skip -= 1
-                continue
-            self._use(rule)
-            return rule
+        with self._lock:
+            for rule in sorted(self._rules, key=lambda rule: rule.times is None):
+                if rule.matches(call) and not rule.skips():
+                    self._rules = [other for other in self._rules if other is not rule or other.times != 0]
+                    return rule
         return None
-
-    def _use(self, rule: Rule) -> None:
-        if rule.times is not None:
-            rule.times -= 1
-            if rule.times == 0:
-                self._rules = [other for other in self._rules if other is not rule]
 
 
 def _texts(call: RecordedCall) -> list[str]:

@@ -1,23 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``LumaSandbox``: a sandbox in a thread of this process."""
+"""A sandbox in a thread of this process (``LumaSandbox``) or in a process of its own (``SandboxProcess``)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self, cast
 
+import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from airflow_provider_luma.sandbox.app import make_app
+from airflow_provider_luma.sandbox.control import Remote
 from airflow_provider_luma.sandbox.relay import Relay
 from airflow_provider_luma.sandbox.settings import Settings
 from airflow_provider_luma.sandbox.steering import Sandbox
@@ -159,3 +165,59 @@ class LumaSandbox(Sandbox):
         self.port = listener.getsockname()[1]
         self._server = Server(make_app(self), on_ready, tls=self._tls)
         return listener
+
+
+class SandboxProcess(Sandbox):
+    """
+    Run a sandbox in a process of its own, for benchmarks and for clients that are killed.
+
+    It shares no interpreter lock with them. It ends with the ``with`` block, and in any case when this
+    process ends.
+
+    :param host: Address to listen on.
+    :param port: Port to listen on. 0 takes a free one.
+    :param settings: Fields of :class:`~airflow_provider_luma.sandbox.settings.Settings`.
+    :raises ValueError: A setting is unknown or its value wrong.
+    """
+
+    remote: Remote
+
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, **settings: Any) -> None:
+        super().__init__(Settings.of(settings), host=host, port=port)
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", __package__, "--host", self.host, "--port", str(self.port)]
+        command += ["--settings", msgspec.json.encode(self.settings).decode(), "--until-stdin-closes"]
+        package_root = str(Path(__file__).parents[2])
+        paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+        ready = cast("IO[str]", self.process.stdout).readline().split()
+        if not ready:
+            self._end()
+            raise RuntimeError(
+                f"The sandbox process ended with {self.process.returncode} before it was ready."
+            )
+        root_url = ready[-1].removesuffix(self.prefix)
+        self.port = int(root_url.rpartition(":")[2])
+        self.remote = Remote(self.root_url)
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.remote.close()
+        self._end()
+
+    def _end(self) -> None:
+        try:
+            # Closes the process's stdin, at which it ends.
+            self.process.communicate(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -77,16 +77,17 @@ class Sandbox:
         try:
             checked = msgspec.convert({"id": task_id, **script}, TaskScript)
         except msgspec.ValidationError as error:
-            raise ValueError(f"The script must have valid fields; got {script!r}. {error}.") from None
+            reason = str(error).rstrip(".")
+            raise ValueError(f"script must be fields of TaskScript; got {script!r}. {reason}.") from None
         return self.add_tasks([checked])[0]
 
     @verb("POST", "tasks", key="ids")
-    def add_tasks(self, tasks: Iterable[TaskScript]) -> list[str]:
+    def add_tasks(self, tasks: Collection[TaskScript]) -> list[str]:
         """Add many tasks at once; return their ids in the same order."""
         return self.relay.add(tasks)
 
     @verb("POST", "times")
-    def times(self, ids: Iterable[str] | None = None) -> list[TaskTimes]:
+    def times(self, ids: Collection[str] | None = None) -> list[TaskTimes]:
         """
         Return when things happened to these tasks, or to all.
 
@@ -168,12 +169,12 @@ class Sandbox:
 
     @verb("POST", "faults")
     def _add_rule(self, rule: Rule) -> None:
-        self.relay.add_rule(rule)
+        self.relay.rules.add(rule)
 
     @verb("DELETE", "faults")
     def clear_faults(self) -> None:
         """Forget all faults that have not been played."""
-        self.relay.clear_rules()
+        self.relay.rules.clear()
 
     @verb("POST", "reset")
     def reset(self) -> None:

@@ -15,20 +15,13 @@ from airflow_provider_luma.sandbox import media_host
 from airflow_provider_luma.sandbox.settings import Seconds
 
 Phase = Literal["pending", "processing", "completed", "failed", "unknown"]
-PHASES: dict[str, Phase] = {
-    "pending": "pending",
-    "queued": "pending",
-    "not_start": "pending",
-    "submitted": "pending",
-    "processing": "processing",
-    "dreaming": "processing",
-    "in_progress": "processing",
-    "completed": "completed",
-    "succeeded": "completed",
-    "success": "completed",
-    "failed": "failed",
-    "failure": "failed",
+_STATES: dict[Phase, tuple[str, ...]] = {
+    "pending": ("pending", "queued", "not_start", "submitted"),
+    "processing": ("processing", "dreaming", "in_progress"),
+    "completed": ("completed", "succeeded", "success"),
+    "failed": ("failed", "failure"),
 }
+_PHASES = {state: phase for phase, states in _STATES.items() for state in states}
 
 Polls = Annotated[int, Meta(ge=0)]
 
@@ -193,12 +186,7 @@ class Task:
             yield snapshot._replace(state=twice, phase=phase, has_video=phase == "completed")
 
     def times(self, now: float, epoch: Callable[[float], float]) -> TaskTimes:
-        """
-        Return when things happened to the task.
-
-        :param now: Reading of the relay's clock.
-        :param epoch: Converts a reading of the relay's clock to a wall-clock epoch.
-        """
+        """Return when things happened; ``epoch`` converts a reading of the relay's clock."""
         terminal = next((start for start, state in self.states if phase_of(state) in _TERMINAL), None)
         seen = self.first_seen_final
         return TaskTimes(
@@ -219,4 +207,4 @@ class Task:
 
 def phase_of(state: str) -> Phase:
     """Return the phase that a state's name belongs to, in any letter case."""
-    return PHASES.get(state.lower(), "unknown")
+    return _PHASES.get(state.lower(), "unknown")

@@ -3,8 +3,9 @@
 """
 Everything that can go wrong between a relay and its client, as values.
 
-A :class:`Fault` says what is sent instead of the relay's true answer, or how that is spoiled. ``fail_next``
-and ``fail_when`` say when, and whether the relay accepts the submit before.
+A :class:`~airflow_provider_luma.sandbox.faults.fault.Fault` says what is sent instead of the relay's true
+answer, or how that is spoiled. ``fail_next`` and ``fail_when`` say when, and whether the relay accepts the
+submit before.
 
 ``NAMED`` holds the functions that make faults by name, for ``POST /sandbox/faults``. To add a fault, write
 its function in the module of its kind and a line in the table of ``docs/testing.md``.

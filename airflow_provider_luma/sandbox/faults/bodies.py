@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import msgspec
 
-from airflow_provider_luma.sandbox.faults.fault import JSON, Fault
+from airflow_provider_luma.sandbox.faults.fault import Fault
 
 HTML = "text/html; charset=utf-8"
 BUSY = "当前分组上游负载已饱和，请稍后再试"
 
 
-def json_answer(status: int, value: object, *, content_type: str = JSON) -> Fault:
+def json_answer(status: int, value: object) -> Fault:
     """Return ``value`` as JSON."""
-    return Fault(status=status, body=msgspec.json.encode(value), content_type=content_type)
+    return Fault(status=status, body=msgspec.json.encode(value))
 
 
 def relay_error(status: int, message: str, *, code: str = "", type_: str = "new_api_error") -> Fault:

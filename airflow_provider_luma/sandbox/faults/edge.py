@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from airflow_provider_luma.sandbox.faults import bodies
 from airflow_provider_luma.sandbox.faults.fault import JSON, Fault
@@ -15,50 +15,41 @@ Gateway = Literal[
 ]
 
 _PROBLEM = "application/problem+json"
-_GATEWAYS: dict[str, tuple[int, dict[str, Any]]] = {
-    "aws": (504, {"message": "Endpoint request timed out"}),
-    "kong": (504, {"message": "The upstream server is timing out", "request_id": "5c1e3f0a7d"}),
+_GATEWAYS: dict[Gateway, tuple[int, str]] = {
+    "aws": (504, '{"message":"Endpoint request timed out"}'),
+    "kong": (504, '{"message":"The upstream server is timing out","request_id":"5c1e3f0a7d"}'),
     "kong_502": (
         502,
-        {"message": "An invalid response was received from the upstream server", "request_id": "5c1e3f0a7d"},
+        '{"message":"An invalid response was received from the upstream server","request_id":"5c1e3f0a7d"}',
     ),
     "spring": (
         504,
-        {
-            "timestamp": "2024-12-22T13:38:40.139+00:00",
-            "path": "/luma/generations",
-            "status": 504,
-            "error": "Gateway Timeout",
-            "requestId": "a1b2c3d4-17",
-        },
+        (
+            '{"timestamp":"2024-12-22T13:38:40.139+00:00","path":"/luma/generations","status":504,'
+            '"error":"Gateway Timeout","requestId":"a1b2c3d4-17"}'
+        ),
     ),
     "spring_502": (
         502,
-        {
-            "timestamp": 1734874720139,
-            "status": 502,
-            "error": "Bad Gateway",
-            "message": "Connection prematurely closed BEFORE response",
-            "path": "/luma/generations",
-        },
+        (
+            '{"timestamp":1734874720139,"status":502,"error":"Bad Gateway",'
+            '"message":"Connection prematurely closed BEFORE response","path":"/luma/generations"}'
+        ),
     ),
     "problem": (
         504,
-        {"type": "about:blank", "title": "Gateway Timeout", "status": 504, "detail": "upstream timed out"},
+        '{"type":"about:blank","title":"Gateway Timeout","status":504,"detail":"upstream timed out"}',
     ),
     "cloudflare": (
         524,
-        {
-            "type": "about:blank",
-            "title": "Error 524: A timeout occurred",
-            "status": 524,
-            "detail": "The origin web server did not complete the request in time.",
-            "error_code": 524,
-            "retryable": True,
-        },
+        (
+            '{"type":"about:blank","title":"Error 524: A timeout occurred","status":524,'
+            '"detail":"The origin web server did not complete the request in time.",'
+            '"error_code":524,"retryable":true}'
+        ),
     ),
-    "timeout": (408, {"error": {"message": "Request Timeout", "type": "timeout", "code": 408}}),
-    "empty": (500, {}),
+    "timeout": (408, '{"error":{"message":"Request Timeout","type":"timeout","code":408}}'),
+    "empty": (500, "{}"),
 }
 
 
@@ -133,9 +124,8 @@ def gateway_json(form: Gateway = "aws") -> Fault:
         (504, RFC 9457), ``cloudflare`` (524), ``timeout`` (408) or ``empty`` (500, ``{}``).
     """
     code, body = _GATEWAYS[one_of("form", form, _GATEWAYS)]
-    return bodies.json_answer(
-        code, body, content_type=_PROBLEM if form in ("problem", "cloudflare") else JSON
-    )
+    content_type = _PROBLEM if form in ("problem", "cloudflare") else JSON
+    return Fault(status=code, body=body.encode(), content_type=content_type)
 
 
 @registered()
