@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from types import GenericAlias
+from types import GenericAlias, NoneType
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_type_hints
 
 import msgspec
@@ -72,21 +72,22 @@ class Verb:
 
     def decode(self, answer: bytes) -> Any:
         """Return the result that an answer holds."""
+        if self._result is NoneType:
+            return None
         value = msgspec.json.decode(answer, type=self._result)
         return value[self._key] if self._key else value
 
     async def run(self, steered: Steered, request: Request) -> Any:
         """Call the method with the arguments of a request; return the answer."""
         body, is_parameter = self._body
-        raw = await request.body() or b"{}"
-        query = self.method == "GET"
-        given: Any = (
-            msgspec.convert(dict(request.query_params), body, strict=False)
-            if query
-            else msgspec.json.decode(raw, type=body)
-        )
+        if self.method == "GET":
+            given = msgspec.convert(dict(request.query_params), body, strict=False)
+        else:
+            given = msgspec.json.decode(await request.body() or b"{}", type=body)
         result = self._act(steered, *((given,) if is_parameter else msgspec.structs.astuple(given)))
-        return {self._key: result} if self._key else result
+        if self._key:
+            return {self._key: result}
+        return {} if result is None else result
 
 
 VERBS: list[Verb] = []
@@ -141,7 +142,7 @@ class Remote:
         :raises KeyError: The relay has no such task.
         :raises ValueError: An argument is wrong.
         """
-        given: dict[str, Any] = {"data": msgspec.json.encode(body, enc_hook=list)}
+        given: dict[str, Any] = {"data": msgspec.json.encode(body)}
         if form.method == "GET":
             given = {"params": msgspec.to_builtins(body)}
         url = f"{self._root_url}/sandbox/{form.path}"

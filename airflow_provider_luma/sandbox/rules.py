@@ -112,7 +112,8 @@ class Rules:
 
     def __init__(self) -> None:
         self._rules: list[Rule] = []
-        self._lock = threading.Lock()
+        # A predicate may add rules.
+        self._lock = threading.RLock()
 
     def add(self, rule: Rule) -> None:
         with self._lock:

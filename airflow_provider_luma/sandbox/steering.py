@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
@@ -81,19 +81,25 @@ class Sandbox:
             raise ValueError(f"script must be fields of TaskScript; got {script!r}. {reason}.") from None
         return self.add_tasks([checked])[0]
 
-    @verb("POST", "tasks", key="ids")
-    def add_tasks(self, tasks: Collection[TaskScript]) -> list[str]:
+    def add_tasks(self, scripts: Iterable[TaskScript]) -> list[str]:
         """Add many tasks at once; return their ids in the same order."""
+        return self._add_tasks(list(scripts))
+
+    @verb("POST", "tasks", key="ids")
+    def _add_tasks(self, tasks: list[TaskScript]) -> list[str]:
         return self.relay.add(tasks)
 
-    @verb("POST", "times")
-    def times(self, ids: Collection[str] | None = None) -> list[TaskTimes]:
+    def times(self, ids: Iterable[str] | None = None) -> list[TaskTimes]:
         """
         Return when things happened to these tasks, or to all.
 
         :param ids: The tasks' ids. None: all tasks.
         :raises KeyError: The relay has no task with an id.
         """
+        return self._times(None if ids is None else list(ids))
+
+    @verb("POST", "times")
+    def _times(self, ids: list[str] | None = None) -> list[TaskTimes]:
         return self.relay.times(ids)
 
     def when(self, task_id: str) -> TaskTimes:

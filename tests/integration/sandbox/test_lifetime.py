@@ -147,6 +147,22 @@ class TestProcess:
             answer = client_of(sandbox).batch("one")
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
 
+    def test_a_verb_without_a_result_answers_with_an_empty_object(self) -> None:
+        with LumaSandbox() as sandbox:
+            url = f"{sandbox.root_url}/sandbox"
+            answers = [
+                requests.post(f"{url}/advance", json={"seconds": 1}, timeout=PATIENCE),
+                requests.delete(f"{url}/faults", timeout=PATIENCE),
+                requests.post(f"{url}/reset", timeout=PATIENCE),
+            ]
+            assert [answer.json() for answer in answers] == [{}, {}, {}]
+
+    @pytest.mark.parametrize("body", [{"seconds": "soon"}, {"hours": 1}, {}, [], {"seconds": -1}])
+    def test_a_wrong_argument_over_http_is_a_400(self, body: object) -> None:
+        with LumaSandbox() as sandbox:
+            answer = requests.post(f"{sandbox.root_url}/sandbox/advance", json=body, timeout=PATIENCE)
+            assert (answer.status_code, list(answer.json())) == (400, ["error"])
+
     def test_calls_can_be_read_after_a_number(self, client_of: Any) -> None:
         with SandboxProcess() as sandbox:
             client = client_of(sandbox)
