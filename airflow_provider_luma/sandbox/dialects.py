@@ -57,12 +57,9 @@ class Bare(Dialect):
             "artifact": {"created_at": "0001-01-01T00:00:00Z", **artifacts} if snapshot.has_video else None,
             "created_at": _iso(self._epoch(snapshot.task.created)),
             "id": snapshot.task.id,
-            "last_frame": artifacts["last_frame"],
             "request": snapshot.task.request,
             "state": snapshot.state,
-            "thumbnail": artifacts["thumbnail"],
-            "video": artifacts["video"],
-            "video_raw": artifacts["video_raw"],
+            **artifacts,
         }
         reason = _failure_reason(snapshot)
         if reason is not None:

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-# Fields of a task, and the odd values that relays have put there. No id, state or link is among them.
+# Fields of a task, and the odd values that relays have put there. No id, state or URL is among them.
 _ODD_TASK: tuple[tuple[tuple[str, ...], object], ...] = (
     (("artifact",), []),
     (("artifact",), ""),

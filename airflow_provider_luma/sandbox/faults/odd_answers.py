@@ -31,8 +31,8 @@ def stale_inner_state(reason: str = "任务超时") -> Fault:
     """
     Report tasks as failed in their rows while the tasks in them are still processing.
 
-    Bare tasks are put into rows. The relay says so as long as the fault lasts: use ``fail_when`` for tasks
-    that have failed for good.
+    Bare tasks are put into rows. The relay reports this while the fault lasts: use ``fail_when`` for tasks
+    that stay failed.
 
     :param reason: The relay's reason.
     """

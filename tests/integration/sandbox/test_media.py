@@ -94,14 +94,14 @@ class TestLinks:
             client = client_of(sandbox)
             task_id = sandbox.add_task(state="completed")
 
-            def link() -> str:
+            def new_url() -> str:
                 return str(client.single(task_id).json()["video"]["url"])
 
-            old = link()
+            old = new_url()
             assert client.session.get(old, timeout=PATIENCE).status_code == 200
             sandbox.advance(61)
             assert client.session.get(old, timeout=PATIENCE).status_code == 403
-            assert client.session.get(link(), timeout=PATIENCE).status_code == 200
+            assert client.session.get(new_url(), timeout=PATIENCE).status_code == 200
             assert client.media(task_id).status_code == 403
 
     @pytest.mark.parametrize("status", [400, 401, 404])

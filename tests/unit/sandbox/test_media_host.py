@@ -72,7 +72,7 @@ class TestMediaAnswer:
         assert answer.headers["content-type"] == "video/mp4"
 
     @pytest.mark.parametrize(
-        ("asked", "start", "stop"),
+        ("requested", "start", "stop"),
         [
             ("bytes=0-99", 0, 100),
             ("bytes=100-", 100, VIDEO.size),
@@ -81,18 +81,18 @@ class TestMediaAnswer:
             (f"bytes=5-{VIDEO.size * 2}", 5, VIDEO.size),
         ],
     )
-    def test_one_byte_range_is_answered_in_part(self, asked: str, start: int, stop: int) -> None:
-        answer = media_answer(VIDEO, {"range": asked})
+    def test_one_byte_range_is_answered_in_part(self, requested: str, start: int, stop: int) -> None:
+        answer = media_answer(VIDEO, {"range": requested})
         assert (answer.status, answer.start, answer.stop) == (206, start, stop)
         assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{VIDEO.size}"
 
-    @pytest.mark.parametrize("asked", ["bytes=", "bytes=-", "bytes=0-1,5-6", "items=0-1", "bytes=a-b"])
-    def test_an_invalid_range_is_ignored(self, asked: str) -> None:
-        assert media_answer(VIDEO, {"range": asked}).status == 200
+    @pytest.mark.parametrize("requested", ["bytes=", "bytes=-", "bytes=0-1,5-6", "items=0-1", "bytes=a-b"])
+    def test_an_invalid_range_is_ignored(self, requested: str) -> None:
+        assert media_answer(VIDEO, {"range": requested}).status == 200
 
-    @pytest.mark.parametrize("asked", [f"bytes={VIDEO.size}-", "bytes=9-3", "bytes=-0"])
-    def test_a_range_that_holds_nothing_is_a_416(self, asked: str) -> None:
-        answer = media_answer(VIDEO, {"range": asked})
+    @pytest.mark.parametrize("requested", [f"bytes={VIDEO.size}-", "bytes=9-3", "bytes=-0"])
+    def test_a_range_that_holds_nothing_is_a_416(self, requested: str) -> None:
+        answer = media_answer(VIDEO, {"range": requested})
         assert answer.status == 416
         assert answer.headers["content-range"] == f"bytes */{VIDEO.size}"
 
@@ -121,16 +121,16 @@ class TestFileUrls:
     def test_a_signed_url_is_valid_until_it_expires(self) -> None:
         now = 1000.0
         urls = FileUrls("http://media.example", lambda: now, expire_after=60)
-        link = urlsplit(urls.url("one", "video.mp4"))
+        url = urlsplit(urls.url("one", "video.mp4"))
         now = 1059.0
-        assert urls.is_valid(link.path, link.query, use=True)
+        assert urls.is_valid(url.path, url.query, use=True)
         now = 1060.0
-        assert not urls.is_valid(link.path, link.query, use=True)
+        assert not urls.is_valid(url.path, url.query, use=True)
 
     def test_each_url_has_its_own_uses(self) -> None:
         urls = FileUrls("http://media.example", lambda: 0.0, uses=2)
-        link = urlsplit(urls.url("one", "video.mp4"))
-        assert [urls.is_valid(link.path, link.query, use=True) for _ in range(3)] == [True, True, False]
+        url = urlsplit(urls.url("one", "video.mp4"))
+        assert [urls.is_valid(url.path, url.query, use=True) for _ in range(3)] == [True, True, False]
         fresh = urlsplit(urls.url("one", "video.mp4"))
         assert urls.is_valid(fresh.path, fresh.query, use=True)
 
@@ -141,5 +141,5 @@ class TestFileUrls:
 
     def test_a_signature_holds_for_its_own_file_alone(self) -> None:
         urls = FileUrls("http://media.example", lambda: 0.0, expire_after=60)
-        link = urlsplit(urls.url("one", "video.mp4"))
-        assert not urls.is_valid("/media/two/video.mp4", link.query, use=True)
+        url = urlsplit(urls.url("one", "video.mp4"))
+        assert not urls.is_valid("/media/two/video.mp4", url.query, use=True)
