@@ -9,7 +9,7 @@ reverse the reading direction, the API key in one of many spellings, or megabyte
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 MAX_TEXT: Final = 500
@@ -105,6 +105,17 @@ def shorten_texts(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [shorten_texts(item) for item in value]
     return value
+
+
+def shorten_list(items: Sequence[str], limit: int = 20) -> str:
+    """
+    Join the first items of a list for a message, and say how many follow.
+
+    :param items: Short texts.
+    :param limit: How many of them to show.
+    """
+    more = f"; and {len(items) - limit} more" if len(items) > limit else ""
+    return f"{'; '.join(items[:limit])}{more}"
 
 
 def _spellings(secret: str) -> re.Pattern[str]:
