@@ -20,18 +20,19 @@ PAGE_SIZE: Final = 50
 
 class KeptFiles:
     """
-    Keep the records of the files that one run of a task has completed.
+    Keep the records of the files that a task instance has completed since its last clear.
 
     They are written a page at a time, so a killed try loses the records of its last page. Only speed depends
     on them.
 
     :param store: Where to keep them, or ``None`` where Airflow keeps nothing between tries.
-    :param run: Which run of the task it is: retries belong to the same run, a clear begins a new one.
+    :param max_tries: The task instance's ``max_tries``: a clear raises it and a retry doesn't, so that a try
+        finds only what was kept since the last clear.
     """
 
-    def __init__(self, store: StateStore | None, *, run: int) -> None:
+    def __init__(self, store: StateStore | None, *, max_tries: int) -> None:
         self._pages = Pages(store or MemoryStore(), "luma_files")
-        self._run = run
+        self._max_tries = max_tries
         self._count = 0
         self._unwritten: list[FileRecord] = []
 
@@ -41,7 +42,7 @@ class KeptFiles:
 
         :return: Their records, or ``None`` if none of them has begun to keep files.
         """
-        pages = list(takewhile(lambda page: page["run"] == self._run, self._pages.read()))
+        pages = list(takewhile(lambda page: page["run"] == self._max_tries, self._pages.read()))
         self._count = len(pages)
         files = [file for page in pages for file in page["files"]]
         return msgspec.convert(files, list[FileRecord]) if pages else None
@@ -62,6 +63,8 @@ class KeptFiles:
             self._write()
 
     def _write(self) -> None:
-        self._pages.write(self._count, {"run": self._run, "files": msgspec.to_builtins(self._unwritten)})
+        self._pages.write(
+            self._count, {"run": self._max_tries, "files": msgspec.to_builtins(self._unwritten)}
+        )
         self._count += 1
         self._unwritten = []
