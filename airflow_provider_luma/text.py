@@ -92,6 +92,18 @@ def shorten(text: str, limit: int = _SHOWN) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
+def shorten_list(items: Sequence[str], limit: int = 10, separator: str = ", ") -> str:
+    """
+    Join the first items of a list, such as ids, and count the rest.
+
+    :param items: The items.
+    :param limit: How many to name.
+    :param separator: What to put between them.
+    """
+    named = separator.join(items[:limit])
+    return f"{named} and {len(items) - limit} more" if len(items) > limit else named
+
+
 def shorten_texts(value: Any) -> Any:
     """
     Cut the long texts in a value.
@@ -105,17 +117,6 @@ def shorten_texts(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [shorten_texts(item) for item in value]
     return value
-
-
-def shorten_list(items: Sequence[str], limit: int = 20) -> str:
-    """
-    Join the first items of a list for a message, and say how many follow.
-
-    :param items: Short texts.
-    :param limit: How many of them to show.
-    """
-    more = f"; and {len(items) - limit} more" if len(items) > limit else ""
-    return f"{'; '.join(items[:limit])}{more}"
 
 
 def _spellings(secret: str) -> re.Pattern[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from http.client import HTTPException, HTTPResponse
 from typing import Final, Protocol
 
-from airflow_provider_luma.delays import parse_retry_after
+from airflow_provider_luma.delays import MAX_RETRY_AFTER, parse_retry_after
 from airflow_provider_luma.download.addresses import redacted
 from airflow_provider_luma.download.checksum import BackgroundSha256
 from airflow_provider_luma.download.file_store import PartialFile
@@ -42,7 +42,6 @@ from airflow_provider_luma.text import clean_text
 log = logging.getLogger(__name__)
 
 _TRANSIENT: Final = (408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
-_MAX_RETRY_AFTER: Final = 60.0
 
 GetUrls = Callable[[], Sequence[str]]
 """Return the URLs of a file, the preferred one first; fresh ones from the relay from the second call on."""
@@ -306,7 +305,7 @@ def _check_status(url: str, response: HTTPResponse) -> None:
         return
     if status in _TRANSIENT:
         retry_after = parse_retry_after(response.headers.get("Retry-After"))
-        raise BrokenDownloadError(f"HTTP {status}", retry_after=min(retry_after or 0.0, _MAX_RETRY_AFTER))
+        raise BrokenDownloadError(f"HTTP {status}", retry_after=min(retry_after or 0.0, MAX_RETRY_AFTER))
     returned = f"{redacted(url)} returned HTTP {status}"
     if status == 401 or "WWW-Authenticate" in response.headers:
         raise _RefusedUrlError(

@@ -91,10 +91,11 @@ class LumaFetchArtifactsOperator(BaseOperator):
     def _check(self, ids: Sequence[str], tasks: Mapping[str, LumaTask]) -> None:
         missing = {i: why for i in ids if (why := missing_artifacts(tasks.get(i), self.artifacts))}
         if missing:
-            reasons = shorten_list([f"{task_id}: {why.reason}" for task_id, why in missing.items()])
+            reasons = [f"{task_id}: {why.reason}" for task_id, why in missing.items()]
             raise LumaMissingArtifactError(
-                f"{len(missing)} of {len(ids)} Luma tasks lack artifacts. {reasons}. Put a LumaTaskSensor "
-                "before this task and pass on the ids that it returns, or ask for fewer artifacts.",
+                f"{len(missing)} of {len(ids)} Luma tasks lack artifacts. {shorten_list(reasons, 20, '; ')}. "
+                "Put a LumaTaskSensor before this task and pass on the ids that it returns, or ask for "
+                "fewer artifacts.",
                 retryable=any(why.retryable for why in missing.values()),
                 task_ids=list(missing),
             )

@@ -244,5 +244,5 @@ def test_an_extension_of_an_unknown_task_is_refused(run: Run) -> None:
 
 
 def test_an_extension_whose_answer_is_lost_is_ambiguous(run: Run) -> None:
-    assert "It is unknown whether the relay took the job" in run.final_error("extend dropped")
+    assert "It is unknown whether the relay took the request" in run.final_error("extend dropped")
     assert run.bought["<extend dropped>"] == 1
