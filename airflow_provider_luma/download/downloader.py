@@ -27,8 +27,8 @@ from airflow_provider_luma.exceptions import (
     LumaFileExistsError,
     LumaInterruptedError,
     LumaMissingArtifactError,
-    shorten_ids,
 )
+from airflow_provider_luma.text import shorten_list
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class Downloader:
             if existing:
                 paths = [self._store.path(name) for name, _ in existing]
                 raise LumaFileExistsError(
-                    f"Files that already exist: {len(paths)} of {len(files)} ({shorten_ids(paths)}). Remove "
+                    f"Files that already exist: {len(paths)} of {len(files)} ({shorten_list(paths)}). Remove "
                     "them, or choose another destination or on_existing='skip' or 'replace'."
                 )
         self._is_checked = True
