@@ -198,7 +198,7 @@ class LumaToObjectStorageOperator(BaseOperator):
         self.log.info("%s: %.1f MiB, %s", record.path, record.bytes / _MIB, how)
 
     def _failed(self, failures: Sequence[FileFailure], complete: int) -> LumaDownloadError:
-        reasons = shorten_list([str(failure.error).rstrip(".") for failure in failures])
+        reasons = shorten_list([str(failure.error).rstrip(".") for failure in failures], 20, "; ")
         others = f" Complete in {self.destination}: {complete}; a retry keeps them." if complete else ""
         return LumaDownloadError(
             f"Files that could not be downloaded: {len(failures)} of {len(failures) + complete}. {reasons}."

@@ -134,7 +134,7 @@ class TestFailures:
     def test_of_many_the_first_are_named(self) -> None:
         error = self.failed(*[LumaDownloadError(f"broke {n}.", retryable=True) for n in range(1000)])
 
-        assert "broke 19; and 980 more." in str(error)
+        assert "broke 19 and 980 more." in str(error)
         assert "broke 20" not in str(error)
 
 
