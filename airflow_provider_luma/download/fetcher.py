@@ -171,11 +171,7 @@ class Fetcher:
                 self._check_limits(url)
                 raise
             except ssl.SSLCertVerificationError as error:
-                raise LumaDownloadError(
-                    f"The certificate of {redacted(url)} was rejected ({clean_text(error.verify_message)}): "
-                    "check the connection's verify.",
-                    retryable=False,
-                ) from error
+                raise _certificate_error(url, error) from error
             except (BrokenDownloadError, *NETWORK_ERRORS) as error:
                 self._check_limits(url)
                 if receiver.received > furthest:
@@ -321,6 +317,14 @@ def _check_status(url: str, response: HTTPResponse) -> None:
             retryable=True,
         )
     raise LumaDownloadError(f"{returned}.", retryable=status >= 500)
+
+
+def _certificate_error(url: str, error: ssl.SSLCertVerificationError) -> LumaDownloadError:
+    return LumaDownloadError(
+        f"The certificate of {redacted(url)} was rejected ({clean_text(error.verify_message)}): check the "
+        "connection's verify.",
+        retryable=False,
+    )
 
 
 def _reason(error: Exception) -> str:

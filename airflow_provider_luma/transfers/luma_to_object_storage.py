@@ -135,24 +135,12 @@ class LumaToObjectStorageOperator(BaseOperator):
 
     def _download(self, context: Context, ids: Sequence[str]) -> tuple[_Records, list[FileFailure]]:
         # Imported here because they would slow down the parsing of each Dag.
-        from airflow_provider_luma.download.downloader import Downloader, FileFailure
-        from airflow_provider_luma.download.transport import Route
+        from airflow_provider_luma.download.downloader import FileFailure
         from airflow_provider_luma.transfers.kept_files import KeptFiles
 
-        hook = LumaHook(self.luma_conn_id)
         store = task_state_store(context, lost_is_absent=True)
         kept = KeptFiles(store, max_tries=context["ti"].max_tries)
-        known = kept.recall()
-        # A previous try has checked that there were no files, so the existing ones are its own.
-        are_own = known is not None and self.on_existing == "fail"
-        downloader = self._downloader = Downloader(
-            hook.client,
-            self._store(context),
-            Route.of(hook.settings),
-            options=self._options(on_existing="skip" if are_own else self.on_existing),
-            known=known or (),
-            on_progress=self._log_progress,
-        )
+        downloader = self._downloader = self._create_downloader(context, kept.recall())
         downloader.check(ids)
         kept.begin()
         records: _Records = {}
@@ -170,6 +158,22 @@ class LumaToObjectStorageOperator(BaseOperator):
         finally:
             kept.flush()
         return records, failures
+
+    def _create_downloader(self, context: Context, known: Sequence[FileRecord] | None) -> Downloader:
+        from airflow_provider_luma.download.downloader import Downloader
+        from airflow_provider_luma.download.transport import Route
+
+        hook = LumaHook(self.luma_conn_id)
+        # A previous try has checked that there were no files, so the existing ones are its own.
+        are_own = known is not None and self.on_existing == "fail"
+        return Downloader(
+            hook.client,
+            self._store(context),
+            Route.of(hook.settings),
+            options=self._options(on_existing="skip" if are_own else self.on_existing),
+            known=known or (),
+            on_progress=self._log_progress,
+        )
 
     def _store(self, context: Context) -> FileStore:
         from airflow_provider_luma.download.file_store import FileStore
