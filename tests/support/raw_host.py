@@ -59,12 +59,16 @@ class RawHost:
         self._closing.wait(seconds)
 
     def _accept(self) -> None:
-        while not self._closing.is_set():
+        while True:
             connection, _ = self._listener.accept()
-            if not self._closing.is_set():
-                thread = threading.Thread(target=self._serve, args=(connection,))
-                self._threads.append(thread)
-                thread.start()
+            if self._closing.is_set():
+                # This is the connection that woke this thread. The garbage collector would close it with a
+                # warning that fails a later test.
+                connection.close()
+                return
+            thread = threading.Thread(target=self._serve, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
         # Many tests make the client disconnect at any moment.
