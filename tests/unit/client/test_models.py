@@ -16,7 +16,8 @@ from airflow_provider_luma.client import (
     LumaTask,
     TaskState,
     decode_tasks,
-    models,
+    decoder,
+    records,
 )
 from airflow_provider_luma.client.artifacts import artifact_urls
 from airflow_provider_luma.client.models import Media, is_task_id
@@ -68,7 +69,7 @@ def row(task: Any, **fields: Any) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def no_state_met_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_warned_states", set())
+    monkeypatch.setattr(records, "_warned_states", set())
 
 
 class TestShapes:
@@ -218,7 +219,7 @@ class TestStates:
     ) -> None:
         decode([{"id": f"t{n}", "state": f"word {n}"} for n in range(1000)])
         assert len(caplog.records) == 100
-        assert len(models._warned_states) == 100
+        assert len(records._warned_states) == 100
 
     def test_only_completed_and_failed_are_terminal(self) -> None:
         assert [state for state in TaskState if state.terminal] == [TaskState.COMPLETED, TaskState.FAILED]
@@ -614,7 +615,7 @@ class TestFloods:
     def test_no_more_records_are_looked_at_than_asked_for(
         self, record: bytes, shape: bytes, mocker: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        made = mocker.spy(models._Decoder, "_record")
+        made = mocker.spy(decoder._Decoder, "_record")
         flood = shape % b",".join([record] * 500_000)
         with suppress(LumaResponseError):
             # What fits into one chunk is decoded at once.
@@ -625,7 +626,7 @@ class TestFloods:
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         decode_tasks(b"[" + b",".join([b'{"id":"a"}'] * 100_000) + b"]", most=10)
-        assert "more than the 10 records" in caplog.text
+        assert "more than 10 records" in caplog.text
 
 
 class TestMalformedTasks:
