@@ -106,8 +106,8 @@ def read_request(kind: type[Request], given: Any, *, where: str = "") -> Request
     unknown = [name for name in fields if name not in kind.__struct_fields__]
     if unknown:
         raise LumaConfigError(
-            f"{at}unknown field {unknown[0]!r}; known are {', '.join(kind.__struct_fields__)}. Put other fields "
-            "of a relay into extra_fields."
+            f"{at}unknown field {unknown[0]!r}; known are {', '.join(kind.__struct_fields__)}. Put other "
+            "fields of a relay into extra_fields."
         )
     fields.setdefault("prompt", "")
     try:

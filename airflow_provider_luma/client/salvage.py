@@ -2,8 +2,8 @@
 """
 Read damaged JSON as far as it is legible, so that one broken record doesn't affect the others.
 
-This is used only after the ordinary decoder has refused an answer. The scan looks only at strings and brackets
-and keeps no stack, so deep nesting, bad numbers and bad UTF-8 affect only the part that they are in.
+This is used only after the ordinary decoder has refused an answer. The scan looks only at strings and
+brackets and keeps no stack, so deep nesting, bad numbers and bad UTF-8 affect only the part they are in.
 """
 
 from __future__ import annotations

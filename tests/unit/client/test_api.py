@@ -525,7 +525,8 @@ class TestTheClient:
         relay.answers([])
         with client() as luma:
             luma.get_tasks(["t1"])
-            pools = [adapter.poolmanager.pools for adapter in luma._session._session.adapters.values()]
+            adapters: Any = luma._session._session.adapters.values()
+            pools = [adapter.poolmanager.pools for adapter in adapters]
             assert sum(map(len, pools)) == 1
         assert sum(map(len, pools)) == 0
 
