@@ -104,11 +104,6 @@ class ArtifactRecord(msgspec.Struct, frozen=True):
             created_at=task.created_at.isoformat() if task.created_at else None,
         )
 
-    def url(self, artifact: str) -> str | None:
-        """Return the URL of one artifact."""
-        url: str | None = getattr(self, f"{artifact}_url")
-        return url
-
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON primitives."""
         return msgspec.structs.asdict(self)

@@ -143,6 +143,26 @@ class TestProxies:
         session().read("POST", TASKS, {"ids": []})
         assert relay.peers == [("relay.test", 80)]
 
+    def test_no_proxy_may_name_an_international_host_in_ascii(
+        self, relay: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("http_proxy", "http://proxy.test:3128")
+        monkeypatch.setenv("no_proxy", "xn--bcher-kva.test")
+        relay.answers(b"[]")
+        session("http://b\xfccher.test").read("POST", TASKS, {"ids": []})
+        assert relay.peers == [("xn--bcher-kva.test", 80)]
+
+    @pytest.mark.parametrize("call", ["read", "submit"])
+    def test_the_environment_is_read_when_the_session_is_made(
+        self, relay: Any, monkeypatch: pytest.MonkeyPatch, call: str
+    ) -> None:
+        monkeypatch.setenv("http_proxy", "http://proxy.test:3128")
+        http = session()
+        monkeypatch.delenv("http_proxy")
+        relay.answers(b"{}")
+        http.submit(SUBMIT, b"{}") if call == "submit" else http.read("GET", ONE)
+        assert relay.peers == [("proxy.test", 3128)]
+
     def test_those_of_the_connection_win(self, relay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("http_proxy", "http://proxy.test:3128")
         relay.answers(b"[]")
