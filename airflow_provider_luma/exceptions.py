@@ -34,19 +34,7 @@ __all__ = [
     "LumaTimeoutError",
     "LumaUnavailableError",
     "LumaUnsafeLinkError",
-    "shorten_ids",
 ]
-
-
-def shorten_ids(ids: Sequence[str], limit: int = 10) -> str:
-    """
-    Join ids for a message, naming the first *limit* and counting the rest.
-
-    :param ids: The ids to name.
-    :param limit: How many to name before the rest is only counted.
-    """
-    named = ", ".join(ids[:limit])
-    return f"{named} and {len(ids) - limit} more" if len(ids) > limit else named
 
 
 class LumaError(Exception):

@@ -9,7 +9,7 @@ reverse the reading direction, the API key in one of many spellings, or megabyte
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 MAX_TEXT: Final = 500
@@ -90,6 +90,18 @@ def shorten(text: str, limit: int = _SHOWN) -> str:
     :param limit: How many characters to keep.
     """
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+
+
+def shorten_list(items: Sequence[str], limit: int = 10, separator: str = ", ") -> str:
+    """
+    Join the first items of a list, such as ids, and count the rest.
+
+    :param items: The items.
+    :param limit: How many to name.
+    :param separator: What to put between them.
+    """
+    named = separator.join(items[:limit])
+    return f"{named} and {len(items) - limit} more" if len(items) > limit else named
 
 
 def shorten_texts(value: Any) -> Any:

@@ -10,7 +10,8 @@ from typing import Final
 from airflow_provider_luma.client.api import LumaClient
 from airflow_provider_luma.client.models import LumaTask
 from airflow_provider_luma.delays import delay_before_retry
-from airflow_provider_luma.exceptions import LumaInterruptedError, shorten_ids
+from airflow_provider_luma.exceptions import LumaInterruptedError
+from airflow_provider_luma.text import shorten_list
 from airflow_provider_luma.waiting.progress import Verdict
 from airflow_provider_luma.waiting.tracker import Tracker
 
@@ -42,7 +43,7 @@ def follow(
         ids = tracker.progress.open_ids
         raise LumaInterruptedError(
             f"Interrupted. {len(ids)} of {len(tracker.progress.ids)} videos keep running at the relay: "
-            f"{shorten_ids(ids, _NAMED)}. Wait for them again at any time; that is free of charge.",
+            f"{shorten_list(ids, _NAMED)}. Wait for them again at any time; that is free of charge.",
             task_ids=ids,
         ) from None
 

@@ -26,8 +26,8 @@ from airflow_provider_luma.exceptions import (
     LumaFileExistsError,
     LumaInterruptedError,
     LumaMissingArtifactError,
-    shorten_ids,
 )
+from airflow_provider_luma.text import shorten_list
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Downloader:
             if found:
                 verb, them = ("is", "it") if len(found) == 1 else ("are", "them")
                 raise LumaFileExistsError(
-                    f"{counted(len(found), len(files))} {verb} there already: {shorten_ids(found)}. Remove "
+                    f"{counted(len(found), len(files))} {verb} there already: {shorten_list(found)}. Remove "
                     f"{them}, or choose another destination or on_existing='skip' or 'replace'."
                 )
         self._checked = True

@@ -31,7 +31,6 @@ from airflow_provider_luma.exceptions import (
     LumaInterruptedError,
     LumaMissingArtifactError,
     LumaTimeoutError,
-    shorten_ids,
 )
 from airflow_provider_luma.hooks.luma import LumaHook
 from airflow_provider_luma.links.luma import LumaVideosLink
@@ -42,6 +41,7 @@ from airflow_provider_luma.submitting.ledger import Ledger, OnClear, Try
 from airflow_provider_luma.submitting.submission import Submission
 from airflow_provider_luma.submitting.submitter import OnAmbiguous, Stop, SubmitPolicy, Submitter
 from airflow_provider_luma.task_state import is_emptied_on_success, may_lose_values, task_state_store
+from airflow_provider_luma.text import shorten_list
 from airflow_provider_luma.triggers.luma import LumaTaskTrigger
 from airflow_provider_luma.validation import positive_seconds, shown
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
@@ -373,7 +373,7 @@ class LumaSubmitOperator(BaseOperator):
             stop.pause(max(0.0, min(pause, deadline - time.monotonic())))
             if stop.asked:
                 raise LumaInterruptedError(
-                    f"Waiting was stopped from outside; a retry waits for the same videos: {shorten_ids(ids)}"
+                    f"Waiting was stopped from outside; a retry waits for the same videos: {shorten_list(ids)}"
                 )
             tracker.poll(hook.client)
 
@@ -385,7 +385,7 @@ class LumaSubmitOperator(BaseOperator):
         if lost := [task_id for task_id in report.completed if task_id not in tasks]:
             raise LumaMissingArtifactError(
                 f"The relay told {len(lost)} completed tasks and then left them out of an answer: "
-                f"{shorten_ids(lost)}. A retry asks for them again, free of charge.",
+                f"{shorten_list(lost)}. A retry asks for them again, free of charge.",
                 retryable=True,
                 task_ids=lost,
             )

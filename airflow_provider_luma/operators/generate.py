@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_luma.client.requests import ExtensionRequest, GenerationRequest, read_request
-from airflow_provider_luma.exceptions import LumaConfigError, shorten_ids
+from airflow_provider_luma.exceptions import LumaConfigError
 from airflow_provider_luma.operators.base import LumaSubmitOperator
 from airflow_provider_luma.submitting.submission import Submission
 from airflow_provider_luma.submitting.submitter import SubmitPolicy
 from airflow_provider_luma.task_ids import check_task_ids, parse_task_ids
 from airflow_provider_luma.templates import is_literal
-from airflow_provider_luma.text import shorten
+from airflow_provider_luma.text import shorten, shorten_list
 from airflow_provider_luma.waiting.progress import WaitPolicy
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ class LumaExtendVideoOperator(LumaSubmitOperator):
         ids = parse_task_ids(self.luma_task_id, parameter="luma_task_id")
         if len(ids) != 1:
             raise LumaConfigError(
-                f"luma_task_id is {shorten_ids(ids) or 'empty'}: one id is right. Map this task over several "
+                f"luma_task_id is {shorten_list(ids) or 'empty'}: one id is right. Map this task over several "
                 "ids by .expand(luma_task_id=[…])."
             )
         given = {name: getattr(self, name) for name in ExtensionRequest.__struct_fields__}

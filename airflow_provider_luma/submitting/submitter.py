@@ -20,10 +20,9 @@ from airflow_provider_luma.exceptions import (
     LumaError,
     LumaInterruptedError,
     LumaRequestError,
-    shorten_ids,
 )
 from airflow_provider_luma.submitting.submission import Submission, submission_keys
-from airflow_provider_luma.text import shorten
+from airflow_provider_luma.text import shorten, shorten_list
 from airflow_provider_luma.validation import non_negative_seconds, shown, whole_number
 
 if TYPE_CHECKING:
@@ -356,8 +355,8 @@ class Submitter:
         told = [f"Besides: {other}" for other in others]
         sent, unsent = self.submitted_ids, self._unsent
         if len(self._submissions) > 1:
-            told.append(f"Submitted and billed: {len(sent)}{f' ({shorten_ids(sent)})' if sent else ''}.")
-            numbers = shorten_ids([str(number) for number in unsent], 20)
+            told.append(f"Submitted and billed: {len(sent)}{f' ({shorten_list(sent)})' if sent else ''}.")
+            numbers = shorten_list([str(number) for number in unsent], 20)
             told.append(f"Without an id: {len(unsent)}{f' (requests {numbers})' if unsent else ''}.")
         if sent or isinstance(error, LumaAmbiguousSubmitError):
             told.append(_CLEARING[self._ledger.on_clear])

@@ -22,9 +22,8 @@ from airflow_provider_luma.exceptions import (
     LumaConfigError,
     LumaEndpointError,
     LumaError,
-    shorten_ids,
 )
-from airflow_provider_luma.text import clean_text
+from airflow_provider_luma.text import clean_text, shorten_list
 
 Verdict = Literal["waiting", "done", "failed", "timed_out", "refused", "unreachable"]
 """
@@ -321,7 +320,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                 times = f" {self.trouble.polls} times in a row" if verdict == "unreachable" else ""
                 return (
                     f"The relay could not be asked for Luma tasks{times} ({summary}; "
-                    f"{shorten_ids(self.open_ids)}). {self.trouble.text}"
+                    f"{shorten_list(self.open_ids)}). {self.trouble.text}"
                 )
             case _:
                 return f"Luma tasks: {summary}."
