@@ -86,7 +86,7 @@ class TestRecords:
         assert [record["prompt"] for record in records] == [f"number {n}" for n in range(5)]
         assert run.xcom("fetch", "video_urls") == [record["video_url"] for record in records]
 
-    def test_links_are_asked_for_afresh_in_batches(
+    def test_urls_are_fetched_again_in_batches(
         self,
         fetch: Callable[..., Any],
         connected: LumaSandbox,
@@ -318,10 +318,10 @@ class TestManifest:
 
         run = fetch(ids, manifest_path=given)
 
-        told = run.xcom("fetch")
-        assert told["count"] == 120
-        assert set(told) == {"manifest_path", "count"}
-        assert ObjectStoragePath(told["manifest_path"]).read_text() == path.read_text()
+        returned = run.xcom("fetch")
+        assert returned["count"] == 120
+        assert set(returned) == {"manifest_path", "count"}
+        assert ObjectStoragePath(returned["manifest_path"]).read_text() == path.read_text()
         assert run.xcom("fetch", "video_urls") is None
         lines = path.read_text().splitlines()
         assert [json.loads(line)["id"] for line in lines] == ids

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The submit operators in real Dag runs: what they return, push, log and show, and what was bought."""
+"""The submit operators in real Dag runs: what they return, push, log and show, and what was billed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WAITS = {
 
 @pytest.fixture
 def dialect() -> str:
-    # Both dialects are told apart below the operators, and tested there.
+    # Only the client can tell the dialects apart, and its tests cover both.
     return "envelope"
 
 
@@ -44,7 +44,7 @@ def waits(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture
 def run_one(run_dag: Callable[..., Any], connected: LumaSandbox) -> Callable[..., Any]:
-    """Run a Dag of one task, ``buy``, to its end; the result's ``errors`` are the words of its errors."""
+    """Run a Dag of one task, ``submit``, ; the result's ``errors`` are the messages of its errors."""
 
     def run(operator: type[Any], *, dag_arguments: dict[str, Any] | None = None, **arguments: Any) -> Any:
         errors: list[str] = []
@@ -54,7 +54,7 @@ def run_one(run_dag: Callable[..., Any], connected: LumaSandbox) -> Callable[...
             errors.append(str(context.get("exception")))
 
         common: dict[str, Any] = {
-            "task_id": "buy",
+            "task_id": "submit",
             "retry_delay": timedelta(0),
             "on_failure_callback": note,
             "on_retry_callback": note,
@@ -68,7 +68,7 @@ def run_one(run_dag: Callable[..., Any], connected: LumaSandbox) -> Callable[...
     return run
 
 
-def bought(sandbox: LumaSandbox) -> list[str]:
+def billed(sandbox: LumaSandbox) -> list[str]:
     return [generation.prompt for generation in sandbox.generations]
 
 
@@ -96,7 +96,7 @@ class TestOneVideo:
         )
 
         (generation,) = connected.generations
-        assert run.xcom("buy") == generation.id
+        assert run.xcom("submit") == generation.id
         assert generation.body == {
             "user_prompt": "a red fox",
             "model_name": "ray-v2",
@@ -116,27 +116,27 @@ class TestOneVideo:
     ) -> None:
         run = run_one(LumaGenerateVideoOperator, prompt="x" * 600)
 
-        ((task_id, told),) = run.xcom("buy", "luma_tasks").items()
-        assert task_id == run.xcom("buy")
-        assert told["index"] == 0
-        assert told["prompt"] == "x" * 500 + "… (600 characters)"
-        assert told["submitted_at"].startswith("20")
+        ((task_id, pushed),) = run.xcom("submit", "luma_tasks").items()
+        assert task_id == run.xcom("submit")
+        assert pushed["index"] == 0
+        assert pushed["prompt"] == "x" * 500 + "… (600 characters)"
+        assert pushed["submitted_at"].startswith("20")
 
     @pytest.mark.every_airflow
     def test_waiting_returns_the_record_that_the_fetch_operator_returns(
         self, run_dag: Callable[..., Any], connected: LumaSandbox, waits: dict[str, Any]
     ) -> None:
         with DAG("generate", schedule=None) as dag:
-            buy = LumaGenerateVideoOperator(task_id="buy", prompt="a red fox", **waits)
+            submit = LumaGenerateVideoOperator(task_id="submit", prompt="a red fox", **waits)
             LumaFetchArtifactsOperator(
                 task_id="fetch",
-                luma_task_ids="{{ ti.xcom_pull('buy', key='luma_tasks') | list | tojson }}",
-            ).set_upstream(buy)
+                luma_task_ids="{{ ti.xcom_pull('submit', key='luma_tasks') | list | tojson }}",
+            ).set_upstream(submit)
         run = run_dag(dag)
 
-        assert run.xcom("buy")["video_url"]
-        assert [run.xcom("buy")] == run.xcom("fetch")
-        assert run.xcom("buy", "failed") == {}
+        assert run.xcom("submit")["video_url"]
+        assert [run.xcom("submit")] == run.xcom("fetch")
+        assert run.xcom("submit", "failed") == {}
         assert len(connected.generations) == 1
 
     def test_a_video_that_fails_fails_the_task_without_retries(
@@ -149,11 +149,11 @@ class TestOneVideo:
             connect(relay.base_url, relay.api_key)
             run = run_one(LumaGenerateVideoOperator, prompt="something nsfw", retries=3, **waits)
 
-            assert (run.task_state("buy"), run.task("buy").try_number) == ("failed", 1)
-            assert list(run.xcom("buy", "failed").values()) == ["the content was refused by moderation"]
+            assert (run.task_state("submit"), run.task("submit").try_number) == ("failed", 1)
+            assert list(run.xcom("submit", "failed").values()) == ["the content was refused by moderation"]
             assert len(relay.generations) == 1
 
-    def test_a_record_that_vanishes_after_the_wait_is_asked_for_again(
+    def test_a_record_that_vanishes_after_the_wait_is_queried_again(
         self, run_one: Callable[..., Any], connected: LumaSandbox
     ) -> None:
         connected.fail_next("batch", faults.answer(200, '{"code": "success", "data": null}'), skip=1)
@@ -166,7 +166,7 @@ class TestOneVideo:
 
         assert len(connected.generations) == 1
         if AIRFLOW_V_3_3_PLUS:
-            assert run.task_state("buy") == "success"
+            assert run.task_state("submit") == "success"
             assert "left them out of an answer" in run.errors[0]
 
     def test_a_retry_waits_for_the_same_video(
@@ -176,9 +176,9 @@ class TestOneVideo:
             connect(relay.base_url, relay.api_key)
             run = run_one(LumaGenerateVideoOperator, prompt="a red fox", retries=9, timeout=0.5, **waits)
 
-            assert run.task_state("buy") == "success"
-            assert run.task("buy").try_number > 1
-            assert run.xcom("buy")["id"] == relay.generations[0].id
+            assert run.task_state("submit") == "success"
+            assert run.task("submit").try_number > 1
+            assert run.xcom("submit")["id"] == relay.generations[0].id
             assert len(relay.generations) == 1
             assert "the timeout of 0.5 s" in run.errors[0]
 
@@ -187,14 +187,14 @@ class TestExtension:
     @pytest.mark.every_airflow
     def test_submit_extend_and_fetch(self, run_dag: Callable[..., Any], connected: LumaSandbox) -> None:
         with DAG("generate", schedule=None) as dag:
-            buy = LumaGenerateVideoOperator(task_id="buy", prompt="a red fox", **WAITS["deferred"])
+            submit = LumaGenerateVideoOperator(task_id="submit", prompt="a red fox", **WAITS["deferred"])
             extend = LumaExtendVideoOperator(
                 task_id="extend",
-                luma_task_id="{{ ti.xcom_pull('buy')['id'] }}",
+                luma_task_id="{{ ti.xcom_pull('submit')['id'] }}",
                 prompt="it runs away",
                 **WAITS["deferred"],
             )
-            buy >> extend
+            submit >> extend
         run = run_dag(dag)
 
         first, second = connected.generations
@@ -206,7 +206,7 @@ class TestExtension:
             LumaExtendVideoOperator, luma_task_id="{{ ['a', 'b'] }}", prompt="it runs away", retries=2
         )
 
-        assert (run.task_state("buy"), run.task("buy").try_number) == ("failed", 1)
+        assert (run.task_state("submit"), run.task("submit").try_number) == ("failed", 1)
         assert "luma_task_id is a, b: one id is right" in run.errors[0]
 
 
@@ -218,9 +218,9 @@ class TestList:
         run = run_one(LumaGenerateVideosOperator, requests=requests(*prompts), max_concurrency=4)
 
         ids = {generation.prompt: generation.id for generation in connected.generations}
-        assert run.xcom("buy") == [ids[prompt] for prompt in prompts]
+        assert run.xcom("submit") == [ids[prompt] for prompt in prompts]
         assert len(connected.generations) == 60
-        assert {told["index"] for told in run.xcom("buy", "luma_tasks").values()} == set(range(60))
+        assert {pushed["index"] for pushed in run.xcom("submit", "luma_tasks").values()} == set(range(60))
 
     @pytest.mark.every_airflow
     def test_two_of_twenty_may_be_refused(
@@ -229,9 +229,9 @@ class TestList:
         prompts = [f"prompt {number}{' nsfw' if number in (3, 17) else ''}" for number in range(20)]
         run = run_one(LumaGenerateVideosOperator, requests=requests(*prompts), max_failed=2, **waits)
 
-        assert run.task_state("buy") == "success"
-        assert [record["prompt"] for record in run.xcom("buy")] == [p for p in prompts if "nsfw" not in p]
-        refused = run.xcom("buy", "refused")
+        assert run.task_state("submit") == "success"
+        assert [record["prompt"] for record in run.xcom("submit")] == [p for p in prompts if "nsfw" not in p]
+        refused = run.xcom("submit", "refused")
         assert [(one["index"], one["prompt"]) for one in refused] == [
             (3, "prompt 3 nsfw"),
             (17, "prompt 17 nsfw"),
@@ -249,10 +249,10 @@ class TestList:
         failed = run_one(LumaGenerateVideosOperator, max_failed=1, **arguments)
         tolerated = run_one(LumaGenerateVideosOperator, max_failed=2, **arguments)
 
-        assert (failed.task_state("buy"), failed.task("buy").try_number) == ("failed", 1)
-        assert tolerated.task_state("buy") == "success"
-        assert [record["prompt"] for record in tolerated.xcom("buy")] == ["good one"]
-        assert len(tolerated.xcom("buy", "failed")) == len(tolerated.xcom("buy", "refused")) == 1
+        assert (failed.task_state("submit"), failed.task("submit").try_number) == ("failed", 1)
+        assert tolerated.task_state("submit") == "success"
+        assert [record["prompt"] for record in tolerated.xcom("submit")] == ["good one"]
+        assert len(tolerated.xcom("submit", "failed")) == len(tolerated.xcom("submit", "refused")) == 1
 
     def test_when_all_are_refused_there_is_nothing_to_wait_for(
         self, run_one: Callable[..., Any], connected: LumaSandbox, waits: dict[str, Any]
@@ -261,8 +261,8 @@ class TestList:
             LumaGenerateVideosOperator, requests=requests("nsfw 1", "nsfw 2"), max_failed=None, **waits
         )
 
-        assert run.task_state("buy") == "success"
-        assert run.xcom("buy") == []
+        assert run.task_state("submit") == "success"
+        assert run.xcom("submit") == []
         assert connected.count("batch") == 0
 
     @pytest.mark.parametrize("given", [[], "[]", "{{ [] }}"])
@@ -271,11 +271,11 @@ class TestList:
     ) -> None:
         run = run_one(LumaGenerateVideosOperator, requests=given, **waits)
 
-        assert run.task_state("buy") == "success"
-        assert run.xcom("buy") == []
+        assert run.task_state("submit") == "success"
+        assert run.xcom("submit") == []
         assert connected.calls == []
 
-    def test_used_up_money_ends_it_and_what_was_bought_is_told(
+    def test_a_used_up_quota_ends_it_and_says_what_was_submitted(
         self, run_one: Callable[..., Any], connect: Callable[..., None]
     ) -> None:
         with LumaSandbox(balance_usd=1.0, price_usd=0.32) as relay:
@@ -283,9 +283,11 @@ class TestList:
             prompts = [f"prompt {number}" for number in range(8)]
             run = run_one(LumaGenerateVideosOperator, requests=requests(*prompts), retries=3)
 
-            assert (run.task_state("buy"), run.task("buy").try_number) == ("failed", 1)
+            assert (run.task_state("submit"), run.task("submit").try_number) == ("failed", 1)
             assert relay.count("submit") == 4
-            assert list(run.xcom("buy", "luma_tasks")) == [bought.id for bought in relay.generations]
+            assert list(run.xcom("submit", "luma_tasks")) == [
+                generation.id for generation in relay.generations
+            ]
             (error,) = run.errors
             assert "用户额度不足" in error
             assert "Submitted and billed: 3 (" in error
@@ -301,14 +303,14 @@ class TestList:
                 return requests("{{ not a template }}", "another")
 
             written = write()
-            LumaGenerateVideosOperator(task_id="buy", requests=written)
+            LumaGenerateVideosOperator(task_id="submit", requests=written)
             LumaGenerateVideosOperator(
                 task_id="text", requests="{{ ti.xcom_pull('write') | tojson }}"
             ).set_upstream(written)
         run = run_dag(dag)
 
         assert run.state == "success"
-        assert Counter(bought(connected)) == {"{{ not a template }}": 2, "another": 2}
+        assert Counter(billed(connected)) == {"{{ not a template }}": 2, "another": 2}
 
     @pytest.mark.parametrize(
         ("given", "words"),
@@ -324,25 +326,25 @@ class TestList:
     ) -> None:
         run = run_one(LumaGenerateVideosOperator, requests=given, retries=2)
 
-        assert (run.task_state("buy"), run.task("buy").try_number) == ("failed", 1)
+        assert (run.task_state("submit"), run.task("submit").try_number) == ("failed", 1)
         assert words in run.errors[0]
         assert connected.calls == []
 
 
 class TestRetries:
     @pytest.mark.every_airflow
-    def test_a_retry_goes_on_with_the_first_that_was_not_sent(
+    def test_a_retry_resumes_with_the_first_request_that_was_not_sent(
         self, run_one: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str]
     ) -> None:
         prompts = [f"prompt {number}" for number in range(30)]
         connected.fail_next("submit", faults.too_many_requests(), skip=27)
         run = run_one(LumaGenerateVideosOperator, requests=requests(*prompts), retries=1)
 
-        assert run.task_state("buy") == "success"
-        assert bought(connected) == prompts
-        assert run.xcom("buy") == [generation.id for generation in connected.generations]
-        assert list(run.xcom("buy", "luma_tasks")) == run.xcom("buy")
-        assert "of 30 requests 27 are submitted, 0 refused, 3 to be sent" in log_text()
+        assert run.task_state("submit") == "success"
+        assert billed(connected) == prompts
+        assert run.xcom("submit") == [generation.id for generation in connected.generations]
+        assert list(run.xcom("submit", "luma_tasks")) == run.xcom("submit")
+        assert "of 30 requests 27 were submitted, 0 were refused, 3 are left" in log_text()
 
     @pytest.mark.parametrize("most", [1, 3])
     @pytest.mark.every_airflow
@@ -360,18 +362,18 @@ class TestRetries:
             retries=100,
         )
 
-        assert run.task("buy").try_number > 1
-        assert set(Counter(bought(connected)).values()) == {1}
+        assert run.task("submit").try_number > 1
+        assert set(Counter(billed(connected)).values()) == {1}
         if AIRFLOW_V_3_3_PLUS:
-            assert run.task_state("buy") == "success"
-            assert sorted(bought(connected)) == sorted(prompts)
-            assert set(run.xcom("buy")) == {generation.id for generation in connected.generations}
+            assert run.task_state("submit") == "success"
+            assert sorted(billed(connected)) == sorted(prompts)
+            assert set(run.xcom("submit")) == {generation.id for generation in connected.generations}
         else:
             # A second try knows nothing of the first, and sends nothing.
-            assert (run.task_state("buy"), run.task("buy").try_number) == ("failed", 2)
+            assert (run.task_state("submit"), run.task("submit").try_number) == ("failed", 2)
 
     @pytest.mark.every_airflow
-    def test_changed_inputs_buy_what_is_new_and_say_so(
+    def test_changed_inputs_are_submitted_and_logged(
         self, run_one: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str]
     ) -> None:
         connected.fail_when("submit", faults.too_many_requests(), containing="last", times=1)
@@ -381,16 +383,16 @@ class TestRetries:
             retries=1,
         )
 
-        assert run.task_state("buy") == "success"
+        assert run.task_state("submit") == "success"
         if AIRFLOW_V_3_3_PLUS:
-            assert bought(connected) == ["first", "try 1", "try 2", "last"]
+            assert billed(connected) == ["first", "try 1", "try 2", "last"]
             ids = [generation.id for generation in connected.generations]
-            assert run.xcom("buy") == [ids[0], ids[2], ids[3]]
+            assert run.xcom("submit") == [ids[0], ids[2], ids[3]]
             text = log_text()
-            assert "The inputs have changed since an earlier try" in text
-            assert f"1 Luma tasks of the earlier inputs go on and are billed: {ids[1]}" in text
+            assert "The inputs have changed since a previous try" in text
+            assert f"1 Luma tasks of the previous inputs keep running and are billed: {ids[1]}" in text
 
-    def test_resubmit_sends_an_unclear_request_again_and_warns(
+    def test_resubmit_sends_a_request_with_an_unknown_outcome_again_and_warns(
         self, run_one: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str]
     ) -> None:
         connected.fail_when("submit", faults.drop(), containing="second", times=1, accepted=True)
@@ -401,21 +403,21 @@ class TestRetries:
             on_ambiguous="resubmit",
         )
 
-        assert run.task_state("buy") == "success"
+        assert run.task_state("submit") == "success"
         if AIRFLOW_V_3_3_PLUS:
-            assert bought(connected) == ["first", "second", "second", "third"]
+            assert billed(connected) == ["first", "second", "second", "third"]
             assert "may be billed twice" in log_text()
 
     @pytest.mark.every_airflow
-    def test_an_unclear_request_stops_the_list_and_the_ids_so_far_are_told(
+    def test_an_unknown_outcome_stops_the_list_and_pushes_the_ids_so_far(
         self, run_one: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str]
     ) -> None:
         connected.fail_when("submit", faults.bad_gateway(), containing="second", accepted=True)
         run = run_one(LumaGenerateVideosOperator, requests=requests("first", "second", "third"), retries=3)
 
-        assert (run.task_state("buy"), run.task("buy").try_number) == ("failed", 1)
-        assert bought(connected) == ["first", "second"]
-        assert list(run.xcom("buy", "luma_tasks")) == [connected.generations[0].id]
+        assert (run.task_state("submit"), run.task("submit").try_number) == ("failed", 1)
+        assert billed(connected) == ["first", "second"]
+        assert list(run.xcom("submit", "luma_tasks")) == [connected.generations[0].id]
         assert "Without an id: 2 (requests 1, 2)." in log_text()
 
     @pytest.mark.parametrize("wait", [0.8, 1.5])
@@ -432,7 +434,7 @@ class TestRetries:
 
 @pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow 3.3 brings the task state store")
 @pytest.mark.parametrize("is_lost", [False, True])
-def test_state_in_an_object_storage_that_loses_it_is_an_error_and_buys_nothing(
+def test_state_in_an_object_storage_that_loses_it_is_an_error_and_submits_nothing(
     run_one: Callable[..., Any],
     connected: LumaSandbox,
     tmp_path: Path,
@@ -462,8 +464,8 @@ def test_state_in_an_object_storage_that_loses_it_is_an_error_and_buys_nothing(
         on_failure_callback=lambda context: errors.append(str(context["exception"])),
     )
 
-    assert bought(connected) == (["first"] if is_lost else ["first", "second"])
-    assert run.task_state("buy") == ("failed" if is_lost else "success")
+    assert billed(connected) == (["first"] if is_lost else ["first", "second"])
+    assert run.task_state("submit") == ("failed" if is_lost else "success")
     assert not is_lost or "has lost the value of 'luma_submits_1_0'" in errors[-1]
 
 
@@ -481,8 +483,8 @@ class TestWithoutAStore:
         connected.fail_when("submit", faults.too_many_requests(), containing="prompt 3", times=2)
         run = run_one(LumaGenerateVideosOperator, requests=requests(*prompts), retries=2)
 
-        assert (run.task_state("buy"), run.task("buy").try_number) == ("success", 1)
-        assert bought(connected) == prompts
+        assert (run.task_state("submit"), run.task("submit").try_number) == ("success", 1)
+        assert billed(connected) == prompts
 
     def test_and_no_longer_than_there_are_retries(
         self, run_one: Callable[..., Any], connected: LumaSandbox
@@ -490,7 +492,7 @@ class TestWithoutAStore:
         connected.fail_when("submit", faults.too_many_requests())
         run = run_one(LumaGenerateVideoOperator, prompt="a red fox", retries=2)
 
-        assert (run.task_state("buy"), run.task("buy").try_number) == ("failed", 1)
+        assert (run.task_state("submit"), run.task("submit").try_number) == ("failed", 1)
         assert connected.count("submit") == 3
 
     def test_a_second_try_sends_nothing_and_says_why(
@@ -504,8 +506,8 @@ class TestWithoutAStore:
             retries=5,
         )
 
-        assert (run.task_state("buy"), run.task("buy").try_number) == ("failed", 2)
-        assert bought(connected) == ["first"]
+        assert (run.task_state("submit"), run.task("submit").try_number) == ("failed", 2)
+        assert billed(connected) == ["first"]
         assert "keeps nothing between tries" in run.errors[-1]
         assert "clear this task" in run.errors[-1]
 
@@ -516,7 +518,7 @@ class TestWithoutAStore:
             connect(relay.base_url, relay.api_key)
             run = run_one(LumaGenerateVideoOperator, prompt="a red fox", timeout=0.5, retries=3, **waits)
 
-            assert (run.task_state("buy"), run.task("buy").try_number) == ("failed", 1)
+            assert (run.task_state("submit"), run.task("submit").try_number) == ("failed", 1)
             assert len(relay.generations) == 1
 
     def test_every_id_is_an_xcom_at_once(
@@ -607,7 +609,7 @@ class TestWhatIsShown:
         connected.fail_when("submit", faults.drop())
         run = run_one(LumaGenerateVideoOperator, prompt="long " * 900, image_url=IMAGE)
 
-        assert run.task_state("buy") == "failed"
+        assert run.task_state("submit") == "failed"
         assert len(run.errors[0]) < 1500
         assert IMAGE[:300] not in log_text()
 
@@ -634,5 +636,5 @@ class TestWhatIsShown:
     ) -> None:
         run = run_one(LumaGenerateVideosOperator, requests=requests("first"), do_xcom_push=False)
 
-        assert run.task_state("buy") == "success"
-        assert [run.xcom("buy", key) for key in ("return_value", "luma_tasks", "refused")] == [None] * 3
+        assert run.task_state("submit") == "success"
+        assert [run.xcom("submit", key) for key in ("return_value", "luma_tasks", "refused")] == [None] * 3

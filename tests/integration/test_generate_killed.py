@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks that are killed while they submit or wait: nothing is sent any more, and what goes on is told."""
+"""Tasks that are killed while they submit or wait: nothing more is sent, and what keeps running is logged."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def own_signals() -> Iterator[None]:
 
 @pytest.mark.parametrize("most", [1, 2])
 @pytest.mark.every_airflow
-def test_a_terminated_task_books_what_is_under_way_and_a_retry_goes_on(
+def test_a_terminated_task_writes_submits_in_progress_and_a_retry_resumes(
     run_dag: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str], most: int
 ) -> None:
     def terminate(call: Any) -> bool:
@@ -49,7 +49,7 @@ def test_a_terminated_task_books_what_is_under_way_and_a_retry_goes_on(
     prompts = [f"prompt {number}" for number in range(8)]
     with DAG("killed", schedule=None) as dag:
         LumaGenerateVideosOperator(
-            task_id="buy",
+            task_id="submit",
             requests=[{"prompt": prompt} for prompt in prompts],
             max_concurrency=most,
             retries=1,
@@ -59,12 +59,12 @@ def test_a_terminated_task_books_what_is_under_way_and_a_retry_goes_on(
 
     text = log_text()
     assert "Stopped from outside: nothing more is submitted. The relay can't cancel" in text
-    assert "Submitting was stopped before all was sent." in text
-    sold = {generation.prompt: generation.id for generation in connected.generations}
-    assert len(sold) == len(connected.generations)
+    assert "Submitting was stopped before all requests were sent." in text
+    billed_ids = {generation.prompt: generation.id for generation in connected.generations}
+    assert len(billed_ids) == len(connected.generations)
     if AIRFLOW_V_3_3_PLUS:
-        assert run.task_state("buy") == "success"
-        assert run.xcom("buy") == [sold[prompt] for prompt in prompts]
+        assert run.task_state("submit") == "success"
+        assert run.xcom("submit") == [billed_ids[prompt] for prompt in prompts]
 
 
 def test_a_task_that_a_user_ends_while_it_is_deferred_tells_what_goes_on(

@@ -193,7 +193,7 @@ class TestTestConnection:
         ],
         ids=["wrong key", "wrong host", "no network", "busy"],
     )
-    def test_what_is_wrong_is_told(self, mocker: MockerFixture, error: LumaError, words: str) -> None:
+    def test_what_is_wrong_is_reported(self, mocker: MockerFixture, error: LumaError, words: str) -> None:
         mocker.patch.object(LumaClient, "query", side_effect=error)
         works, message = LumaHook().test_connection()
         assert not works
@@ -227,7 +227,7 @@ class TestTestConnection:
             ({"password": KEY, "extra": {"verify": "/no/such/bundle.pem"}}, "verify"),
         ],
     )
-    def test_a_connection_that_is_wrong_in_itself_is_told_without_a_call(
+    def test_a_connection_that_is_wrong_in_itself_is_reported_without_a_call(
         self, connection: Any, written: Any, words: str
     ) -> None:
         connection(written)
@@ -235,7 +235,7 @@ class TestTestConnection:
         assert not works
         assert words in message
 
-    def test_a_connection_that_does_not_exist_is_told(self, mocker: MockerFixture) -> None:
+    def test_a_connection_that_does_not_exist_is_reported(self, mocker: MockerFixture) -> None:
         mocker.patch.object(
             LumaHook, "get_connection", side_effect=AirflowNotFoundException("The conn_id isn't defined")
         )
@@ -246,7 +246,7 @@ class TestFinalErrorsFailTheTask:
     @pytest.mark.parametrize(
         "error", [LumaAuthError("wrong key", status=401), LumaConfigError("bad"), LumaError("final")]
     )
-    def test_what_no_retry_can_mend_uses_up_no_retries(self, error: LumaError) -> None:
+    def test_what_no_retry_can_resolve_uses_up_no_retries(self, error: LumaError) -> None:
         with pytest.raises(AirflowFailException) as caught, final_errors_fail_the_task():
             raise error
         assert str(caught.value) == str(error)
