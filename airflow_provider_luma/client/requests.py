@@ -10,15 +10,13 @@ import msgspec
 
 from airflow_provider_luma.exceptions import LumaConfigError
 from airflow_provider_luma.text import shorten, shorten_texts
-from airflow_provider_luma.validation import json_body
+from airflow_provider_luma.validation import FLAGS, json_body
 
 PROMPT_LENGTH: Final = range(3, 5001)
 """How many characters the API takes as a prompt."""
 
 ASPECT_RATIOS: Final = ("1:1", "16:9", "9:16", "4:3", "3:4", "21:9", "9:21")
 """The aspect ratios that the API is known to take."""
-
-_FLAGS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 class _SubmitRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -104,7 +102,7 @@ def read_request(kind: type[Request], given: Any, *, where: str = "") -> Request
     fields = {name: value for name, value in given.items() if value is not None and value != ""}
     for name in ("loop", "expand_prompt"):
         if isinstance(value := fields.get(name), str):
-            fields[name] = _FLAGS.get(value.strip().lower(), value)
+            fields[name] = FLAGS.get(value.strip().lower(), value)
     unknown = [name for name in fields if name not in kind.__struct_fields__]
     if unknown:
         raise LumaConfigError(

@@ -18,9 +18,9 @@ from airflow_provider_luma.client.artifacts import Artifact
 from airflow_provider_luma.download.fetcher import Fetcher
 from airflow_provider_luma.download.file_store import FileStore, Partial
 from airflow_provider_luma.download.formats import FORMATS, Format, Kind, inspect
-from airflow_provider_luma.download.links import LinkSource, artifact_links
 from airflow_provider_luma.download.options import DownloadOptions
 from airflow_provider_luma.download.transport import Route
+from airflow_provider_luma.download.urls import UrlSource, urls_to_download
 from airflow_provider_luma.exceptions import (
     LumaDownloadError,
     LumaFileExistsError,
@@ -231,11 +231,11 @@ class Downloader:
                 for artifact in self._artifacts:
                     known = self._known.get((task_id, artifact))
                     try:
-                        at_hand = () if known else artifact_links(tasks.get(task_id), task_id, artifact)
+                        at_hand = () if known else urls_to_download(tasks.get(task_id), task_id, artifact)
                     except LumaMissingArtifactError as error:
                         yield FileFailure(task_id, artifact, error)
                     else:
-                        links = LinkSource(self._client, task_id, artifact, at_hand)
+                        links = UrlSource(self._client, task_id, artifact, at_hand)
                         yield _Job(task_id, artifact, links, known)
 
     def _find(self, task_id: str, artifact: Artifact) -> tuple[str, int] | None:
@@ -318,5 +318,5 @@ class _Job(NamedTuple):
 
     task_id: str
     artifact: Artifact
-    links: LinkSource
+    links: UrlSource
     known: FileRecord | None

@@ -371,8 +371,8 @@ class TestLinks:
 
         assert lab.names() == [f"{good}_video.mp4"]
         told = {failure.id: (str(failure.error), failure.error.retryable) for failure in result.failures}
-        assert "failed (moderated), without a link" in told[failed][0]
-        assert "pending, without a link" in told[pending][0]
+        assert "failed (moderated), no video" in told[failed][0]
+        assert "pending, no video" in told[pending][0]
         assert "doesn't know this id" in told["nobody-knows-me"][0]
         assert [told[task_id][1] for task_id in (failed, pending, "nobody-knows-me")] == [False, True, False]
 

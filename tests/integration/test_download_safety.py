@@ -189,7 +189,7 @@ class TestAddresses:
         outcome = lab.fetch(link)
 
         assert isinstance(outcome, FileFailure)
-        assert "without a link to it" in str(outcome.error)
+        assert "no video" in str(outcome.error)
         assert list(lab.folder.iterdir()) == []
 
     def test_a_name_is_looked_up_once_and_the_checked_address_is_connected_to(
