@@ -207,7 +207,7 @@ class TestExtension:
         )
 
         assert (run.task_state("submit"), run.task("submit").try_number) == ("failed", 1)
-        assert "luma_task_id is a, b: one id is right" in run.errors[0]
+        assert "luma_task_id must be one id; got a, b" in run.errors[0]
 
 
 class TestList:
@@ -315,8 +315,8 @@ class TestList:
     @pytest.mark.parametrize(
         ("given", "words"),
         [
-            ("{{ 'no' }}", "requests is the text 'no', which is not JSON"),
-            ("{{ {'prompt': 'a fox'} | tojson }}", "requests is {'prompt': 'a fox'}: give a list"),
+            ("{{ 'no' }}", "got 'no', which isn't JSON"),
+            ("{{ {'prompt': 'a fox'} | tojson }}", "requests must be a list of requests"),
             ("{{ [{'prompt': 'ok!'}, {'prompt': 'no'}] | tojson }}", r"requests[1]: prompt has 2 characters"),
             ("{{ ['a fox'] | tojson }}", "requests[0]: 'a fox' is not a request"),
         ],
@@ -470,7 +470,7 @@ def test_state_in_an_object_storage_that_loses_it_is_an_error_and_submits_nothin
 
 
 class TestWithoutAStore:
-    """As on an Airflow before 3.3, which keeps nothing between tries."""
+    """As on an Airflow before 3.3, which keeps no state between tries."""
 
     @pytest.fixture(autouse=True)
     def nothing_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -508,7 +508,7 @@ class TestWithoutAStore:
 
         assert (run.task_state("submit"), run.task("submit").try_number) == ("failed", 2)
         assert billed(connected) == ["first"]
-        assert "keeps nothing between tries" in run.errors[-1]
+        assert "keeps no state between tries" in run.errors[-1]
         assert "clear this task" in run.errors[-1]
 
     def test_a_timeout_of_the_wait_does_not_cost_a_retry_that_could_not_help(

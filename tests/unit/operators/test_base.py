@@ -290,7 +290,7 @@ class TestLostState:
 
 
 class TestWithoutAStore:
-    """As on an Airflow before 3.3, which keeps nothing between tries."""
+    """As on an Airflow before 3.3, which keeps no state between tries."""
 
     @pytest.fixture(autouse=True)
     def nothing_is_kept(self, airflow: Airflow) -> None:
@@ -321,7 +321,7 @@ class TestWithoutAStore:
 
         def note(message: str, *arguments: Any) -> None:
             log(message, *arguments)
-            if message.startswith("Trying again"):
+            if message.startswith("Retrying in"):
                 waiting.set()
 
         operator.log.warning = note
