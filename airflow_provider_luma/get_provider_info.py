@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Airflow reads about the provider; it does so at every start, so this module stays cheap."""
+"""Describe the provider to Airflow, which reads this at every start: imports here must stay cheap."""
 
 from __future__ import annotations
 

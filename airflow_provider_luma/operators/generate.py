@@ -42,7 +42,7 @@ class LumaGenerateVideoOperator(LumaSubmitOperator):
     first try; any later try, after a crash or a clear, fails instead of being billed twice.
 
     Refusals aren't billed. Passing ones (the relay is busy or has no channel for the model) are retried
-    within the task's ``retries``, no sooner than the relay asks; others fail at once with the relay's message.
+    within the task's ``retries``, no sooner than the relay asks; others fail at once with the relay's words.
 
     Returns the id; with ``wait_for_completion`` the record of
     :class:`~airflow_provider_luma.operators.artifacts.LumaFetchArtifactsOperator`. Pushes ``luma_tasks``,

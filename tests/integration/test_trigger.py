@@ -360,7 +360,7 @@ class TestTrouble:
         event = run(first_event(make(["no id!"])))
 
         assert event.payload["verdict"] == "refused"
-        assert "luma_task_ids holds 'no id!'" in event.payload["message"]
+        assert "got 'no id!'" in event.payload["message"]
         assert connected.count("batch") == 0
 
 
