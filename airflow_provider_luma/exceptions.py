@@ -156,7 +156,7 @@ class LumaServerError(LumaApiError):
 
 
 class LumaModelUnavailableError(LumaServerError):
-    """The relay has no channel for the model (code ``model_not_found``), usually a matter of configuration."""
+    """The relay has no channel for the model (code ``model_not_found``): usually its configuration."""
 
 
 class LumaResponseError(LumaApiError):
