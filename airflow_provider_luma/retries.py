@@ -60,8 +60,8 @@ class LumaRetryPolicy(RetryPolicy):
         if not exception.retryable:
             return RetryDecision.fail("A retry can't resolve this error.")
         own = _retry_delay(context)
-        asked = exception.retry_after if isinstance(exception, LumaApiError) else None
-        delay = delay_before_retry(asked, own=own)
+        retry_after = exception.retry_after if isinstance(exception, LumaApiError) else None
+        delay = delay_before_retry(retry_after, own=own)
         if delay <= own:
             return RetryDecision.default()
         return RetryDecision.retry(timedelta(seconds=delay), "The relay asked for this delay.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, Param, get_current_context, task
+from airflow.sdk import DAG, Param, XComArg, get_current_context, task
 
 from airflow_provider_luma.operators.generate import LumaGenerateVideosOperator
 
@@ -53,4 +53,4 @@ with DAG(
         for request in refused:
             print("refused:", request["prompt"], request["reason"])
 
-    show(videos.output, videos.output["refused"])
+    show(videos.output, XComArg(videos, "refused"))

@@ -168,7 +168,7 @@ class LumaSubmitOperator(BaseOperator):
 
     @contextmanager
     def _ended(self, context: Context) -> Iterator[None]:
-        """Write the end of this try if no retry follows, which tells a later clear from a retry."""
+        """Write the end of this try if no retry follows, so that a later clear isn't taken for a retry."""
         try:
             yield
         except LumaInterruptedError:
@@ -191,7 +191,7 @@ class LumaSubmitOperator(BaseOperator):
         try:
             Ledger(store, current=self._try(context), on_clear=self.on_clear).end()
         except Exception:
-            # The outcome of this try stands. Without its end, a clear submits nothing twice.
+            # The outcome of this try stands. Without a written end, a later clear resumes this run.
             self.log.warning(
                 "The end of this try could not be written to Airflow's task state store, so a clear of this "
                 "task will resume what was submitted, as a retry does.",
@@ -264,8 +264,8 @@ class LumaSubmitOperator(BaseOperator):
         """
 
         def delay(state: RetryCallState) -> float:
-            asked = getattr(state.outcome and state.outcome.exception(), "retry_after", None)
-            return delay_before_retry(asked, own=self.retry_delay.total_seconds())
+            retry_after = getattr(state.outcome and state.outcome.exception(), "retry_after", None)
+            return delay_before_retry(retry_after, own=self.retry_delay.total_seconds())
 
         def announce(state: RetryCallState) -> None:
             error = state.outcome and state.outcome.exception()

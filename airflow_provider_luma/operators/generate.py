@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_luma.client.requests import ExtensionRequest, GenerationRequest, read_request
+from airflow_provider_luma.client.requests import ExtensionRequest, GenerationRequest, Request, read_request
 from airflow_provider_luma.exceptions import LumaConfigError
 from airflow_provider_luma.operators.base import LumaSubmitOperator
 from airflow_provider_luma.submitting.submission import Submission
@@ -283,9 +283,7 @@ def _fields_of(operator: LumaSubmitOperator, kind: type[msgspec.Struct]) -> dict
     return {name: getattr(operator, name) for name in kind.__struct_fields__}
 
 
-def _check_literals(
-    given: Any, kind: type[GenerationRequest] | type[ExtensionRequest], *, where: str = ""
-) -> None:
+def _check_literals(given: Any, kind: type[Request], *, where: str = "") -> None:
     """Check a request where the Dag is parsed, unless it has to be rendered first."""
     if is_literal(given):
         read_request(kind, given, where=where)

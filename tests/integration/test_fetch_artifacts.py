@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, ObjectStoragePath, Param, task
+from airflow.sdk import DAG, ObjectStoragePath, Param, XComArg, task
 
 from airflow_provider_luma.operators.artifacts import LumaFetchArtifactsOperator
 from airflow_provider_luma.sandbox import LumaSandbox, TaskScript, faults
@@ -174,10 +174,10 @@ class TestHandingOn:
             fetch = LumaFetchArtifactsOperator(task_id="fetch", luma_task_ids=ids)
 
             @task
-            def publish(video_urls: list[str]) -> list[str]:
+            def publish(video_urls: Any) -> Any:
                 return video_urls
 
-            publish(fetch.output["video_urls"])
+            publish(XComArg(fetch, "video_urls"))
 
         run = run_dag(dag)
 
@@ -376,7 +376,7 @@ class TestManifest:
             )
 
             @task
-            def read(manifest: dict[str, Any]) -> list[str]:
+            def read(manifest: Any) -> list[str]:
                 lines = ObjectStoragePath(manifest["manifest_path"]).read_text().splitlines()
                 return [json.loads(line)["id"] for line in lines]
 

@@ -25,7 +25,7 @@ from airflow_provider_luma.sandbox import LumaSandbox, faults
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
 
 IMAGE = "data:image/png;base64," + "iVBORw0KGgo" * 10_000
-WAITS = {
+WAITS: dict[str, dict[str, Any]] = {
     "in a worker": {"wait_for_completion": True, "deferrable": False, "poll_interval": 0.2},
     "deferred": {"wait_for_completion": True, "deferrable": True, "poll_interval": 0.2},
 }
@@ -589,7 +589,8 @@ class TestWhatIsShown:
 
         class PoliteList(LumaGenerateVideosOperator):
             def execute(self, context: Any) -> Any:
-                self.requests = [{**request, "duration": "5s"} for request in self.requests]
+                requests: Any = self.requests
+                self.requests = [{**request, "duration": "5s"} for request in requests]
                 return super().execute(context)
 
         with DAG("generate", schedule=None, params={"animal": "fox"}) as dag:

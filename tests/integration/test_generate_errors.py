@@ -96,7 +96,7 @@ class Run:
         )
 
     def state(self, name: str) -> str:
-        return self._result.task_state(_task_id(name))
+        return str(self._result.task_state(_task_id(name)))
 
     def tries(self, name: str) -> int:
         return int(self._result.task(_task_id(name)).try_number)

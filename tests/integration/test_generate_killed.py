@@ -67,20 +67,20 @@ def test_a_terminated_task_writes_submits_in_progress_and_a_retry_resumes(
         assert run.xcom("submit") == [billed_ids[prompt] for prompt in prompts]
 
 
-def test_a_task_that_a_user_ends_while_it_is_deferred_tells_what_goes_on(
+def test_a_task_that_a_user_ends_while_it_is_deferred_logs_what_keeps_running(
     connected: LumaSandbox, log_text: Callable[[], str]
 ) -> None:
-    done = connected.add_task(state="completed")
-    going_on = [connected.add_task(completes_after=3600) for _ in range(2)]
+    completed = connected.add_task(state="completed")
+    running_ids = [connected.add_task(completes_after=3600) for _ in range(2)]
 
     async def main() -> None:
         trigger = LumaTaskTrigger(
-            luma_task_ids=[done, *going_on], poll_interval=0.1, deadline=time.time() + PATIENCE
+            luma_task_ids=[completed, *running_ids], poll_interval=0.1, deadline=time.time() + PATIENCE
         )
-        running = asyncio.create_task(anext(aiter(trigger.run())))
+        running = asyncio.ensure_future(anext(aiter(trigger.run())))
         async with asyncio.timeout(PATIENCE):
             # The poll runs in another thread, which sets no event.
-            while "1/3 completed" not in (trigger._tracker.said if trigger._watch else ""):  # noqa: ASYNC110
+            while "1/3 completed" not in getattr(trigger._tracker, "last_summary", ""):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         running.cancel()
         with suppress(asyncio.CancelledError):
@@ -90,4 +90,4 @@ def test_a_task_that_a_user_ends_while_it_is_deferred_tells_what_goes_on(
 
     asyncio.run(main())
 
-    assert f"2 unfinished Luma tasks go on and are billed: {', '.join(going_on)}" in log_text()
+    assert f"2 unfinished Luma tasks go on and are billed: {', '.join(running_ids)}" in log_text()

@@ -206,7 +206,8 @@ class TestThroughAirflow:
             conn_id="luma_form", conn_type="luma", extra=json.dumps(extra or {}), **fields
         )
         monkeypatch.setenv("AIRFLOW_CONN_LUMA_FORM", connection.get_uri())
-        return connection.test_connection()
+        works, message = connection.test_connection()
+        return works, message
 
     def test_the_form_as_it_is_filled_in(self, sandbox: LumaSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         extra = {"batch_size": 10, "connect_timeout": 3, "verify": "true", "proxies": None}
@@ -218,7 +219,7 @@ class TestThroughAirflow:
 
     def test_host_scheme_and_port_in_fields_of_their_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with LumaSandbox(api_key=API_KEY) as sandbox:
-            fields = {"host": "127.0.0.1", "port": sandbox.port, "schema": "http"}
+            fields: dict[str, Any] = {"host": "127.0.0.1", "port": sandbox.port, "schema": "http"}
 
             ok, message = self._test(monkeypatch, password=API_KEY, **fields)
 

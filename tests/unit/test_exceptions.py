@@ -18,7 +18,7 @@ from airflow_provider_luma.exceptions import (
 )
 
 KINDS = [getattr(exceptions, name) for name in exceptions.__all__]
-API_FIELDS = {
+API_FIELDS: dict[str, Any] = {
     "status": 429,
     "code": "busy",
     "relay_message": "负载已饱和",

@@ -55,7 +55,7 @@ def test_they_are_found_by_what_is_there_and_not_by_version(
     for name, members in modules.items():
         # None in sys.modules is an ImportError.
         made = None if members is None else module(name, **members)
-        monkeypatch.setitem(sys.modules, name, made)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, name, made)
 
     found = airflow_stats()
 

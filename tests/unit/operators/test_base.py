@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the submit operators make of the try that Airflow describes: first try, retry, clear, or unknown."""
+"""Test how the submit operators treat a first try, a retry, a clear, and a try they know nothing about."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from airflow_provider_luma.exceptions import (
 )
 from airflow_provider_luma.operators import base as submit_module
 from airflow_provider_luma.operators.generate import LumaGenerateVideoOperator, LumaGenerateVideosOperator
+from airflow_provider_luma.submitting.ledger import Ledger
+from airflow_provider_luma.submitting.submitter import Stop, Submitter
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
 
 needs_a_store = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow 3.3 brings the task state store")
@@ -222,7 +224,7 @@ class TestRuns:
     def test_an_end_that_can_not_be_written_leaves_the_result_alone(
         self, airflow: Airflow, relay: Relay, logged: Callable[[], str], mocker: Any
     ) -> None:
-        mocker.patch.object(submit_module.Ledger, "end", side_effect=OSError("the API server is away"))
+        mocker.patch.object(Ledger, "end", side_effect=OSError("the API server is away"))
 
         assert one().execute(airflow.context) == "id-1"
         assert "The end of this try could not be written" in logged()
@@ -343,7 +345,7 @@ class TestWithoutAStore:
     def test_a_delay_that_the_relay_asks_for_is_bounded(
         self, airflow: Airflow, relay: Relay, mocker: Any, retry_after: float
     ) -> None:
-        pause = mocker.patch.object(submit_module.Stop, "pause")
+        pause = mocker.patch.object(Stop, "pause")
         relay.errors["a red fox"] = [busy(retry_after=retry_after)]
         one(retries=1, retry_delay=timedelta(seconds=7)).execute(airflow.context)
 
@@ -370,7 +372,7 @@ class TestStop:
         self, airflow: Airflow, relay: Relay, mocker: Any
     ) -> None:
         operator = two()
-        make = submit_module.Submitter
+        make = Submitter
 
         def kill_after_making(*arguments: Any, **named: Any) -> Any:
             submitter = make(*arguments, **named)
@@ -387,14 +389,14 @@ class TestStop:
     def test_one_ends_the_wait_for_completion(self, airflow: Airflow, relay: Relay, mocker: Any) -> None:
         operator = one(wait_for_completion=True, deferrable=False, poll_interval=80_000, timeout=80_000)
         submit_module.LumaHook.return_value.settings.max_poll_failures = 3  # type: ignore[attr-defined]
-        pause = submit_module.Stop.pause
+        pause = Stop.pause
 
         def kill(self: Any, seconds: float, **arguments: Any) -> None:
             if seconds > 1000:
                 operator.on_kill()
             pause(self, seconds, **arguments)
 
-        mocker.patch.object(submit_module.Stop, "pause", kill)
+        mocker.patch.object(Stop, "pause", kill)
         with pytest.raises(LumaInterruptedError, match="a retry waits for the same videos: id-1"):
             operator.execute(airflow.context)
 

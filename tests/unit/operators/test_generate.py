@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the submit operators say where a Dag is written: nothing here sends anything."""
+"""Test what the submit operators check where a Dag is parsed: nothing here sends anything."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ class TestLiteralsAreCheckedInTheDag:
     def test_references_to_tasks_wait_for_their_values(self) -> None:
         with DAG("submitting", schedule=None):
             other = video()
-            LumaGenerateVideoOperator(task_id="prompt", prompt=other.output)  # type: ignore[arg-type]
-            LumaGenerateVideosOperator(task_id="list", requests=other.output)  # type: ignore[arg-type]
-            LumaExtendVideoOperator(task_id="more", luma_task_id=other.output, prompt=PROMPT)  # type: ignore[arg-type]
+            LumaGenerateVideoOperator(task_id="prompt", prompt=other.output)
+            LumaGenerateVideosOperator(task_id="list", requests=other.output)
+            LumaExtendVideoOperator(task_id="more", luma_task_id=other.output, prompt=PROMPT)
 
 
 class TestArguments:

@@ -109,7 +109,7 @@ def prompts(count: int) -> list[str]:
 class Bench:
     """One list of requests that is tried as often as a test wants."""
 
-    def __init__(self, relay: Relay, store: MemoryStore, prompts: Sequence[str]) -> None:
+    def __init__(self, relay: Relay, store: Store, prompts: Sequence[str]) -> None:
         self.relay, self.store, self.prompts = relay, store, list(prompts)
         self.current = Try(number=1, max_tries=9)
         self.reported: list[tuple[int, str]] = []
