@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from http.client import HTTPException, HTTPResponse
 from typing import Final, Protocol
 
-from airflow_provider_luma.delays import parse_retry_after
+from airflow_provider_luma.delays import MAX_RETRY_AFTER, parse_retry_after
 from airflow_provider_luma.download.addresses import shown
 from airflow_provider_luma.download.checksum import BackgroundSha256
 from airflow_provider_luma.download.file_store import Partial
@@ -42,7 +42,6 @@ from airflow_provider_luma.text import clean_text
 log = logging.getLogger(__name__)
 
 _PASSING: Final = (408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
-_MAX_RETRY_AFTER: Final = 60.0
 
 AskLinks = Callable[[], Sequence[str]]
 """Gives the links to a file, the preferred one first. Called again, it asks the relay for fresh ones."""
@@ -306,7 +305,7 @@ def _check_status(url: str, response: HTTPResponse) -> None:
         return
     if status in _PASSING:
         asked = parse_retry_after(response.headers.get("Retry-After"))
-        raise BrokenTransferError(f"HTTP {status}", retry_after=min(asked or 0.0, _MAX_RETRY_AFTER))
+        raise BrokenTransferError(f"HTTP {status}", retry_after=min(asked or 0.0, MAX_RETRY_AFTER))
     answer = f"{shown(url)} answers HTTP {status}"
     if status == 401 or "WWW-Authenticate" in response.headers:
         raise _RefusedError(

@@ -57,7 +57,7 @@ class TestTestConnection:
 
         assert not ok
         assert "HTTP 401" in message
-        assert "check the connection's password field" in message
+        assert "Check the connection's password field" in message
         assert "sk-not-the-key" not in message
         assert connected.count("batch") == 1
 
@@ -79,7 +79,7 @@ class TestTestConnection:
 
         assert not ok
         assert "Invalid URL (POST /luma/tasks)" in message
-        assert "check the connection's host" in message
+        assert "Check the connection's host" in message
 
     @pytest.mark.parametrize("page", [faults.ok_html(), faults.status(204), faults.empty()])
     def test_a_host_that_is_no_relay_is_reported(self, connected: LumaSandbox, page: faults.Fault) -> None:
@@ -96,7 +96,7 @@ class TestTestConnection:
         ok, message = LumaHook().test_connection()
 
         assert not ok
-        assert "check the connection's host" in message
+        assert "Check the connection's host" in message
         assert connected.count("unknown") == 0
 
     def test_a_port_without_a_server_is_reported(
@@ -107,7 +107,7 @@ class TestTestConnection:
         ok, message = LumaHook().test_connection()
 
         assert not ok
-        assert f"No connection to http://127.0.0.1:{refused_port}" in message
+        assert f"Can't connect to http://127.0.0.1:{refused_port}" in message
         assert "refused" in message
 
     def test_an_unknown_host_name_is_reported(self, connect: Callable[..., None]) -> None:

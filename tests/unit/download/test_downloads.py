@@ -687,7 +687,7 @@ GOOD = "http://good.example/v.mp4"
 
 @pytest.fixture
 def no_patience(mocker: MockerFixture) -> None:
-    mocker.patch.object(fetcher_module, "_MAX_RETRY_AFTER", 0.0)
+    mocker.patch.object(fetcher_module, "MAX_RETRY_AFTER", 0.0)
     mocker.patch.object(fetcher_module, "log")
 
 
