@@ -99,23 +99,24 @@ class TestStoredDag:
         trigger = started_in_triggerer(dag_of(luma_task_ids=["a"], timeout=60))
 
         own = trigger.timeout_after.timestamp()  # type: ignore[attr-defined]
-        assert own - trigger._give_up_at() == 120
+        assert own - trigger.time_limit.runs_out_at(trigger.timeout_after)  # type: ignore[attr-defined] == 120
 
     @pytest.mark.parametrize(
-        ("seconds", "waited", "grace"),
+        ("seconds", "limit", "grace"),
         [
-            (20, "the execution_timeout of 20 s", 0),
-            (70, "the timeout of 60 s", 10),
-            (600, "the timeout of 60 s", 120),
+            (20, ("execution_timeout", 20), 0),
+            (70, ("timeout", 60), 10),
+            (600, ("timeout", 60), 120),
         ],
     )
     def test_an_execution_timeout_that_is_over_sooner_counts(
-        self, seconds: float, waited: str, grace: float
+        self, seconds: float, limit: tuple[str, float], grace: float
     ) -> None:
         dag = dag_of(luma_task_ids=["a"], timeout=60, execution_timeout=timedelta(seconds=seconds))
 
         arguments = dag.get_task("wait").start_trigger_args.trigger_kwargs
-        assert (arguments["waited"], arguments["grace"]) == (waited, grace)
+        given = arguments["time_limit"]
+        assert (given["name"], given["seconds"], given["grace"]) == (*limit, grace)
         assert ("timed_out" in arguments["end_states"]) == (seconds > 60)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many triggers in one event loop against a real relay: bad input hurts its owner, and nobody else."""
+"""Many triggers in one event loop against a real relay: bad input fails its own wait, and no other."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def dialect() -> str:
 
 def trigger(ids: Sequence[str] | str, *, timeout: float = 60, **arguments: Any) -> LumaTaskTrigger:
     return LumaTaskTrigger(
-        luma_task_ids=ids, **{"poll_interval": INTERVAL, "deadline": time.time() + timeout, **arguments}
+        luma_task_ids=ids,
+        time_limit={"seconds": timeout, "deadline": time.time() + timeout},
+        **{"poll_interval": INTERVAL, **arguments},
     )
 
 

@@ -260,7 +260,7 @@ class TestTolerance:
 
         assert run.xcom("wait") == ids
         assert run.task("wait").try_number == 2
-        assert "could not be asked for Luma tasks 2 times in a row" in log_text()
+        assert "Polling Luma tasks failed 2 times in a row" in log_text()
 
 
 @pytest.mark.parametrize("mode", ["deferrable"], indirect=True)

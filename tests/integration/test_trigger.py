@@ -21,6 +21,7 @@ from airflow_provider_luma.hooks import luma as hook_module
 from airflow_provider_luma.sandbox import LumaSandbox, TaskScript, faults
 from airflow_provider_luma.triggers.luma import LumaTaskTrigger
 from airflow_provider_luma.waiting import poller
+from airflow_provider_luma.waiting.time_limit import TimeLimit
 from tests.support.patience import PATIENCE
 
 
@@ -32,8 +33,12 @@ def rebuilt(trigger: LumaTaskTrigger) -> LumaTaskTrigger:
     return other
 
 
+def within(seconds: float) -> TimeLimit:
+    return TimeLimit(seconds=seconds, deadline=time.time() + seconds)
+
+
 def make(ids: list[str], **arguments: Any) -> LumaTaskTrigger:
-    given = {"poll_interval": 0.1, "deadline": time.time() + PATIENCE, **arguments}
+    given = {"poll_interval": 0.1, "time_limit": within(PATIENCE), **arguments}
     return LumaTaskTrigger(luma_task_ids=ids, **given)
 
 
@@ -86,13 +91,10 @@ class TestSerialization:
             luma_task_ids=("a", "b"),
             luma_conn_id="luma_other",
             poll_interval=12.5,
-            deadline=1_800_000_000.25,
-            timeout=77.5,
-            waited="the timeout of 77.5 s",
-            timed_out_by="execution_timeout",
+            time_limit=TimeLimit(seconds=77.5, name="execution_timeout", deadline=1_800_000_000.25, grace=9),
             max_failed=None,
             missing_polls=4,
-            progress={"states": {"a": "processing"}, "doubts": {"b": {"kind": "missing", "polls": 2}}},
+            progress={"states": {"a": "processing"}, "anomalies": {"b": {"kind": "missing", "polls": 2}}},
             end_states={"done": "success"},
         )
 
@@ -133,7 +135,7 @@ class TestRestart:
         asked = connected.count("batch")
         event = run(first_event(other))
 
-        assert other.deadline == trigger.deadline
+        assert other.time_limit == trigger.time_limit
         assert event.payload["verdict"] == "done"
         assert connected.count("batch") == asked + 1
 
@@ -141,8 +143,8 @@ class TestRestart:
         self, connected: LumaSandbox, metadata_database: None
     ) -> None:
         task_id = connected.add_task(state="processing")
-        deadline = time.time() + 1.5
-        trigger = make([task_id], deadline=deadline, waited="the timeout of 1.5 s")
+        limit = within(1.5)
+        trigger = make([task_id], time_limit=limit)
 
         async def wait_a_while() -> None:
             waiting = asyncio.create_task(first_event(trigger))
@@ -156,14 +158,14 @@ class TestRestart:
         assert (
             "not finished after the timeout of 1.5 s: 0/1 completed, 1 processing" in event.payload["message"]
         )
-        assert time.time() >= deadline
+        assert time.time() >= (limit.deadline or 0)
 
     def test_a_deadline_that_passed_while_no_triggerer_ran_still_allows_a_last_look(
         self, connected: LumaSandbox
     ) -> None:
         done = connected.add_task(state="completed")
 
-        event = run(first_event(make([done], deadline=time.time() - 100)))
+        event = run(first_event(make([done], time_limit=within(-100))))
 
         assert event.payload["verdict"] == "done"
 
@@ -298,7 +300,7 @@ class TestCancellation:
         assert [event.payload["completed"] for event in run(main())] == [[ids[0]], [ids[1]]]
 
 
-class TestTrouble:
+class TestFailingRelay:
     def test_a_connection_that_can_not_be_read_for_a_while_is_waited_for(
         self, connected: LumaSandbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -87,8 +87,8 @@ class Store:
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}
 
-    def get(self, key: str) -> Any:
-        return self.kept.get(key)
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.kept.get(key, default)
 
     def set(self, key: str, value: Any, *, retention: timedelta) -> None:
         # What is kept is JSON.
@@ -228,7 +228,7 @@ class TestStartFromTrigger:
         assert sensor.start_from_trigger
         arguments = sensor.start_trigger_args.trigger_kwargs
         assert arguments["luma_task_ids"] == ids
-        assert arguments["timeout"] == 60
+        assert arguments["time_limit"]["seconds"] == 60
         assert arguments["max_failed"] is None
         assert sensor.start_trigger_args.next_method == "execute_complete"
 
@@ -347,7 +347,7 @@ class TestDeferral:
         assert relay.asked == [["a", "b"]]
         assert trigger.luma_task_ids == ["a", "b"]
         assert trigger.poll_interval == 7
-        assert trigger.deadline == NOW + 60
+        assert trigger.time_limit.deadline == NOW + 60
         assert trigger.progress["states"] == {"a": "completed", "b": "processing"}
         assert deferred.value.method_name == "execute_complete"
         # Airflow's own timeout is for a triggerer that doesn't keep to the deadline.
@@ -356,13 +356,13 @@ class TestDeferral:
     def test_it_does_not_defer_when_the_first_answer_is_the_end(self) -> None:
         assert make(["a"], Relay([completed("a")]), deferrable=True).poke(Run().context).is_done
 
-    def test_trouble_at_the_first_poll_is_handed_over_too(self) -> None:
+    def test_a_failure_of_the_first_poll_is_handed_over_too(self) -> None:
         sensor = make(["a"], Relay(LumaConnectionError("broken")), deferrable=True)
 
         with pytest.raises(TaskDeferred) as deferred:
             sensor.poke(Run().context)
 
-        assert deferred.value.trigger.progress["trouble"]["polls"] == 1
+        assert deferred.value.trigger.progress["poll_failures"]["polls"] == 1
         assert not deferred.value.trigger.progress["answered"]
 
     def test_a_poll_that_worked_is_handed_over_too(self) -> None:
@@ -389,9 +389,8 @@ class TestDeferral:
         with pytest.raises(TaskDeferred) as deferred:
             sensor.poke(Run().context)
 
-        trigger = deferred.value.trigger
-        assert (trigger.deadline, trigger.timed_out_by) == (deadline, by)
-        assert trigger.waited == f"the {by} of {deadline - NOW:g} s"
+        limit = deferred.value.trigger.time_limit
+        assert (limit.deadline, limit.name, limit.seconds) == (deadline, by, deadline - NOW)
 
     def test_an_execution_timeout_never_ends_the_task_in_the_trigger(self) -> None:
         sensor = make(

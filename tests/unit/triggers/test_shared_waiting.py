@@ -59,7 +59,7 @@ class World:
     latency: float
     outages: list[tuple[float, float, LumaError]] = field(default_factory=list)
 
-    def trouble(self, now: float) -> LumaError | None:
+    def outage(self, now: float) -> LumaError | None:
         return next((error for begin, end, error in self.outages if begin <= now < end), None)
 
 
@@ -127,7 +127,7 @@ class Play:
 
     async def main(self, loop: VirtualLoop) -> None:
         self.relay = FakeRelay(loop, dict(self.world.tasks), latency=self.world.latency)
-        self.relay.trouble = self.world.trouble
+        self.relay.outage = self.world.outage
         self.relay.on_call = self._check_call
         connection = FakeSettings(self.relay, batch_size=self.world.batch_size)
 
@@ -148,7 +148,9 @@ class Play:
         loop, outcome = asyncio.get_running_loop(), self.outcomes[number]
         await asyncio.sleep(plan.joins_at)
         trigger = LumaTaskTrigger(
-            luma_task_ids=plan.ids, poll_interval=plan.interval, deadline=EPOCH + plan.deadline
+            luma_task_ids=plan.ids,
+            poll_interval=plan.interval,
+            time_limit={"seconds": 1, "deadline": EPOCH + plan.deadline},
         )
         self.waiting[number] = plan
         try:

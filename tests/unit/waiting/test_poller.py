@@ -27,14 +27,14 @@ from airflow_provider_luma.exceptions import (
     LumaUnavailableError,
 )
 from airflow_provider_luma.waiting import poller as poller_module
+from airflow_provider_luma.waiting.calls import PollResult
 from airflow_provider_luma.waiting.poller import (
     MAX_CALLS,
-    MAX_SUSPECT_CALLS,
+    MAX_QUARANTINE_CALLS,
     Poller,
     Subscription,
-    shared_poll,
+    shared_poller,
 )
-from airflow_provider_luma.waiting.schedule import PollResult
 from tests.support.fake_relay import HANG_SECONDS, NOBODYS, FakeRelay, FakeSettings, FakeTask
 from tests.support.virtual_time import VirtualLoop, run
 
@@ -101,20 +101,16 @@ class Stage:
             self.relay.tasks.setdefault(task_id, TASK)
         heard = self.heard.setdefault(ids[0], [])
 
-        def take(answer: PollResult | None) -> list[str]:
+        def on_answer(_: Subscription, answer: PollResult | None) -> list[str]:
             heard.append((self.loop.time(), answer))
             return [] if until(answer) else ids
 
-        with shared_poll(
-            connection,
-            self.load_settings,
-            ids,
-            take,
-            interval=interval,
-            deadline=EPOCH + deadline,
-            meter=self.meter,
-            answered=answered,
-        ) as subscription:
+        with (
+            shared_poller(connection, self.load_settings, self.meter) as poller,
+            poller.subscribe(
+                ids, on_answer, interval=interval, deadline=EPOCH + deadline, answered=answered
+            ) as subscription,
+        ):
             await subscription.end()
         return heard[-1][1]
 
@@ -281,7 +277,7 @@ class TestSharing:
         caplog.set_level(logging.DEBUG, "airflow_provider_luma.waiting.poller")
 
         async def scenario(stage: Stage) -> None:
-            stage.relay.trouble = lambda now: LumaServerError("boom", status=500) if now > 15 else None
+            stage.relay.outage = lambda now: LumaServerError("boom", status=500) if now > 15 else None
             async with stage.waiting(stage.wait(f"t{n}" for n in range(150)), stage.wait("u")):
                 await asyncio.sleep(22)
             assert stage.meter.counters == {
@@ -330,7 +326,7 @@ class TestIsolation:
                     for task_id in call.ids
                     if task_id in bad
                 )
-                assert sum(slots.values()) <= MAX_SUSPECT_CALLS + 1
+                assert sum(slots.values()) <= MAX_QUARANTINE_CALLS + 1
             times = [time for time, answer in stage.heard["good"] if answer and not answer.error]
             late = [time for time in times if time > 600]
             assert max(after - before for before, after in pairwise(late)) <= 11
@@ -416,12 +412,12 @@ class TestIsolation:
         play(scenario)
 
 
-class TestRelayTrouble:
+class TestFailingRelay:
     def test_retry_after_holds_back_the_calls_that_queue_up_already(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             busy = LumaBusyError("busy", status=429, retry_after=60)
             stage.settings = replace(stage.relay.settings, batch_size=1)
-            stage.relay.trouble = lambda now: busy if now < 20 else None
+            stage.relay.outage = lambda now: busy if now < 20 else None
             async with stage.waiting(*(stage.wait(f"t{n}") for n in range(50))):
                 await asyncio.sleep(65)
                 assert len(stage.relay.calls) <= MAX_CALLS
@@ -434,7 +430,7 @@ class TestRelayTrouble:
     def test_a_relay_that_is_down_is_asked_ever_more_rarely_and_then_served_again(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             boom = LumaServerError("boom", status=503)
-            stage.relay.trouble = lambda now: boom if now < 500 else None
+            stage.relay.outage = lambda now: boom if now < 500 else None
             async with stage.waiting(stage.wait("t1"), stage.wait("t2")):
                 await asyncio.sleep(700)
             assert 7 <= len(stage.relay.asked_between(0, 500)) <= 12
@@ -445,14 +441,14 @@ class TestRelayTrouble:
 
     def test_while_nobody_gets_through_the_connection_is_read_again(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
-            stage.relay.trouble = lambda now: (
+            stage.relay.outage = lambda now: (
                 None if stage.relay.calls[-1].key == "mended" else LumaServerError("boom", status=500)
             )
             async with stage.waiting(stage.wait("t1")):
                 await asyncio.sleep(15)
                 stage.relay.key = "mended"
                 stage.settings = replace(stage.relay.settings, api_key="mended")
-                stage.relay.trouble = lambda now: None
+                stage.relay.outage = lambda now: None
                 await asyncio.sleep(15)
             assert [call.key for call in stage.relay.calls] == ["key", "mended"]
             assert stage.errors("t1")[1] is None
@@ -528,7 +524,7 @@ class TestRefusalsAfterPollsThatWorked:
     def test_those_whom_it_served_count_a_failed_poll_and_the_others_hear_nothing(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             refusal = LumaAuthError("The relay refuses the API key.", status=401, well_formed=True)
-            stage.relay.trouble = lambda now: refusal if 15 < now < 25 else None
+            stage.relay.outage = lambda now: refusal if 15 < now < 25 else None
             waits = [stage.wait(f"t{n}") for n in range(50)]
             async with stage.waiting(*waits, stage.wait("later", interval=1000)):
                 await asyncio.sleep(45)
@@ -540,11 +536,11 @@ class TestRefusalsAfterPollsThatWorked:
     def test_a_poll_in_a_worker_proves_the_connection_before_the_first_one_here(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             refusal = LumaAuthError("The relay refuses the API key.", status=401, well_formed=True)
-            stage.relay.trouble = lambda now: refusal if now < 15 else None
+            stage.relay.outage = lambda now: refusal if now < 15 else None
             waits = stage.wait("t1", answered=True), stage.wait("t2"), stage.wait("t3", interval=1000)
             async with stage.waiting(*waits):
                 await asyncio.sleep(5)
-                assert stage.poller.proven
+                assert stage.poller.relay.proven
                 await asyncio.sleep(20)
             assert stage.errors("t1") == stage.errors("t2") == [refusal, None]
             assert stage.errors("t3") == []
@@ -555,13 +551,13 @@ class TestRefusalsAfterPollsThatWorked:
         async def scenario(stage: Stage) -> None:
             async with stage.waiting(stage.wait("t1", interval=100)):
                 await asyncio.sleep(105)
-                assert stage.poller.proven
+                assert stage.poller.relay.proven
                 stage.relay.key = "another"
                 stage.settings = replace(stage.relay.settings, api_key="mistyped")
                 async with stage.waiting(stage.wait("t2", until=bool)) as [newcomer]:
                     answer = await newcomer
                     assert isinstance(answer.error, LumaAuthError)
-                assert not stage.poller.proven
+                assert not stage.poller.relay.proven
             assert stage.errors("t1") == [None]
 
         play(scenario)
@@ -599,7 +595,7 @@ class TestRefusedCalls:
     ) -> None:
         async def scenario(stage: Stage) -> None:
             refusal = LumaRequestError("not like this", status=400, well_formed=True)
-            stage.relay.trouble = lambda now: refusal
+            stage.relay.outage = lambda now: refusal
             async with stage.waiting(*(stage.wait(f"t{n}") for n in range(400))):
                 await asyncio.sleep(15)
                 assert len(stage.relay.calls) == 4 + 1
@@ -611,7 +607,7 @@ class TestRefusedCalls:
     def test_when_it_can_not_be_found_out_nothing_is_held_against_an_id(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             away = LumaServerError("boom", status=502)
-            stage.relay.trouble = lambda now: (
+            stage.relay.outage = lambda now: (
                 away if stage.relay.calls[-1].ids == (NOBODYS,) else LumaRequestError("bad", status=400)
             )
             async with stage.waiting(stage.wait("t1")):
@@ -640,9 +636,9 @@ class TestConnection:
             stage.settings = LumaUnavailableError("The API server is away.")
             async with stage.waiting(stage.wait("t1"), stage.wait("t2")):
                 await asyncio.sleep(15)
-                trouble, stage.settings = stage.settings, stage.relay.settings
+                outage, stage.settings = stage.settings, stage.relay.settings
                 await asyncio.sleep(15)
-            assert stage.errors("t1") == stage.errors("t2") == [trouble, None]
+            assert stage.errors("t1") == stage.errors("t2") == [outage, None]
 
         play(scenario)
 
@@ -663,9 +659,9 @@ class TestConnection:
         async def scenario(stage: Stage) -> None:
             stage.settings = replace(stage.relay.settings, max_poll_failures=3)
             async with stage.waiting(stage.wait("t1")):
-                assert stage.poller.max_poll_failures == 20
+                assert stage.poller.relay.max_poll_failures == 20
                 await asyncio.sleep(15)
-                assert stage.poller.max_poll_failures == 3
+                assert stage.poller.relay.max_poll_failures == 3
 
         play(scenario)
 
@@ -681,7 +677,7 @@ class TestDeadline:
 
     def test_nobody_waits_for_a_relay_that_is_backed_off_from(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
-            stage.relay.trouble = lambda now: LumaServerError("boom", status=500)
+            stage.relay.outage = lambda now: LumaServerError("boom", status=500)
             await stage.wait("t1", deadline=200)
             assert stage.loop.time() == 201
 
@@ -694,7 +690,7 @@ class TestDeadline:
         async def scenario(stage: Stage) -> None:
             stage.relay.tasks["t1"] = FakeTask(ends_at=ends_at)
             busy = LumaBusyError("busy", status=429, retry_after=3600)
-            stage.relay.trouble = lambda now: busy if now < 100 else None
+            stage.relay.outage = lambda now: busy if now < 100 else None
             await stage.wait("t1", deadline=200)
             assert [call.at for call in stage.relay.calls] == pytest.approx([10.5, 200], abs=0.5)
             assert stage.errors("t1") == [busy, None]
@@ -761,11 +757,11 @@ def hear(poller: Poller, task_id: str) -> Iterator[tuple[list[PollResult | None]
     """Wait for the first answer."""
     heard: list[PollResult | None] = []
 
-    def take(answer: PollResult | None) -> list[str]:
+    def on_answer(_: Subscription, answer: PollResult | None) -> list[str]:
         heard.append(answer)
         return []
 
-    with poller.subscribe([task_id], take, interval=10, deadline=EPOCH + NEVER) as subscription:
+    with poller.subscribe([task_id], on_answer, interval=10, deadline=EPOCH + NEVER) as subscription:
         yield heard, subscription
 
 

@@ -25,15 +25,10 @@ from airflow_provider_luma.exceptions import (
     LumaServerError,
     LumaTaskNotFoundError,
 )
-from airflow_provider_luma.waiting.schedule import (
-    MAX_BACKOFF,
-    MAX_SUSPECT_BATCHES,
-    Call,
-    PollResult,
-    Schedule,
-    Waiter,
-    spread,
-)
+from airflow_provider_luma.waiting.backoff import MAX_BACKOFF
+from airflow_provider_luma.waiting.calls import Call, PollResult, Waiter
+from airflow_provider_luma.waiting.quarantine import MAX_QUARANTINE_BATCHES
+from airflow_provider_luma.waiting.schedule import Schedule, spread
 
 NEVER = 1e9
 JITTER = 0.5
@@ -86,7 +81,7 @@ class Clock:
         ids = self.schedule.take_turn(call)
         error = error or self.down or next((self.poison[id_] for id_ in ids if id_ in self.poison), None)
         if isinstance(error, LumaRequestError) and not self.refuses_all:
-            self.probes += self.schedule.in_doubt(call, error)
+            self.probes += self.schedule.needs_check(call, error)
             return self.schedule.refuse(call, error, now=self.now)
         if error is not None:
             return self.schedule.fail(call, error, now=self.now)
@@ -136,7 +131,7 @@ class TestRounds:
     def test_while_a_waiter_is_being_served_it_has_no_next_round(self, clock: Clock) -> None:
         waiter = clock.join("t1")
         clock.begin()
-        assert waiter.being_served
+        assert waiter.calls
         assert clock.schedule.next_round() == inf
 
     def test_an_id_that_the_relay_leaves_out_was_asked_for_all_the_same(self, clock: Clock) -> None:
@@ -245,7 +240,7 @@ class TestSharing:
         clock.join(["two", "three"])
         calls = clock.begin()
         assert calls[0].ids[:3] == ["one", "two", "three"]
-        assert [call.rank for call in calls] == [1, *[100] * 10]
+        assert [call.priority for call in calls] == [1, *[100] * 10]
 
     def test_a_place_in_the_round_does_not_go_back_when_others_settle(self, clock: Clock) -> None:
         waiters = [clock.join([f"a{n}", f"b{n}", f"c{n}"]) for n in range(50)]
@@ -335,7 +330,7 @@ class TestLeaving:
         assert clock.schedule.take_turn(call) == ["two"]
         clock.begin()
         assert list(clock.end(call)) == [two]
-        assert late.being_served
+        assert late.calls
 
     def test_leaving_in_mid_flight_keeps_the_answer_from_whoever_left(self, clock: Clock) -> None:
         one, two = clock.join("shared"), clock.join("shared")
@@ -412,7 +407,7 @@ class TestPoisonousIds:
         self.rounds_until_alone(clock, waiters)
         clock.schedule.leave(waiters["t137"])
         clock.round()
-        assert clock.schedule._levels == {}
+        assert clock.schedule.quarantine.depths == {}
 
     def test_however_many_they_are_a_round_stays_bounded(self, clock: Clock) -> None:
         for task_id in names(2000):
@@ -420,7 +415,7 @@ class TestPoisonousIds:
         clock.poison = dict.fromkeys(names(2000)[::7], BOOM)
         for _ in range(40):
             clock.round()
-        assert max(map(len, clock.sizes)) <= 20 + 2 * MAX_SUSPECT_BATCHES
+        assert max(map(len, clock.sizes)) <= 20 + 2 * MAX_QUARANTINE_BATCHES
 
     def test_a_relay_that_fails_at_random_is_not_asked_much_more_for_it(self, clock: Clock) -> None:
         rng = seeded()
@@ -429,12 +424,12 @@ class TestPoisonousIds:
         for _ in range(50):
             for call in clock.begin():
                 clock.end(call, BOOM if rng.random() < 0.5 else None)
-        assert sum(map(len, clock.sizes)) <= 50 * (20 + 2 * MAX_SUSPECT_BATCHES)
+        assert sum(map(len, clock.sizes)) <= 50 * (20 + 2 * MAX_QUARANTINE_BATCHES)
 
     @pytest.mark.parametrize(
         "error", [LumaForbiddenError("no", status=403), LumaBusyError("busy", status=429), DOWN], ids=repr
     )
-    def test_an_error_that_no_id_causes_makes_no_id_suspect(self, clock: Clock, error: LumaError) -> None:
+    def test_an_error_that_no_id_causes_quarantines_no_id(self, clock: Clock, error: LumaError) -> None:
         clock.join(names(200))
         for _ in range(2):
             first, second = clock.begin()
@@ -480,24 +475,24 @@ class TestRefusedIds:
             answers = clock.round()
         assert answers == {waiter: PollResult({}, [task_id], None) for task_id, waiter in waiters.items()}
 
-    def test_whether_an_id_is_why_is_in_doubt_until_a_call_of_the_round_gets_through(
+    def test_whether_an_id_is_why_is_needs_check_until_a_call_of_the_round_gets_through(
         self, clock: Clock
     ) -> None:
         clock.join(names(300))
         first, second, third = clock.begin()
-        assert clock.schedule.in_doubt(first, BAD)
-        assert not clock.schedule.in_doubt(first, NO_SUCH)
-        assert not clock.schedule.in_doubt(first, BOOM)
+        assert clock.schedule.needs_check(first, BAD)
+        assert not clock.schedule.needs_check(first, NO_SUCH)
+        assert not clock.schedule.needs_check(first, BOOM)
         clock.end(second)
-        assert not clock.schedule.in_doubt(third, BAD)
+        assert not clock.schedule.needs_check(third, BAD)
 
-    def test_a_relay_that_refuses_every_call_makes_no_id_suspect(self, clock: Clock) -> None:
+    def test_a_relay_that_refuses_every_call_quarantines_no_id(self, clock: Clock) -> None:
         waiter = clock.join(names(100))
         clock.refuses_all, clock.down = True, BAD
         for _ in range(2):
             assert clock.round() == {waiter: PollResult({}, [], BAD)}
         assert clock.sizes == [[100]] * 2
-        assert clock.schedule.fruitless
+        assert clock.schedule.is_unanswered
 
     def test_one_refused_call_in_the_midst_of_good_ones_costs_its_waiters_one_poll(
         self, clock: Clock
@@ -518,7 +513,7 @@ class TestRefusedIds:
             clock.round()
         clock.schedule.leave(waiters["t0"])
         clock.round()
-        assert (clock.schedule._levels, clock.schedule._refused) == ({}, set())
+        assert (clock.schedule.quarantine.depths, clock.schedule.quarantine.refused) == ({}, set())
 
 
 class TestLastLook:
@@ -587,18 +582,18 @@ class TestRelayDown:
         clock.down = BOOM
         for _ in range(30):
             clock.round()
-        assert max(map(len, clock.sizes)) <= 10 + MAX_SUSPECT_BATCHES
-        assert sum(map(len, clock.sizes)) <= 30 * 10 + 10 * MAX_SUSPECT_BATCHES
+        assert max(map(len, clock.sizes)) <= 10 + MAX_QUARANTINE_BATCHES
+        assert sum(map(len, clock.sizes)) <= 30 * 10 + 10 * MAX_QUARANTINE_BATCHES
 
     def test_one_success_ends_the_back_off(self, clock: Clock) -> None:
         clock.join(names(10), interval=15)
         clock.down = BOOM
         for _ in range(8):
             clock.round()
-        assert clock.schedule.fruitless
+        assert clock.schedule.is_unanswered
         clock.down = None
         clock.round()
-        assert not clock.schedule.fruitless
+        assert not clock.schedule.is_unanswered
         assert clock.schedule.next_round() == clock.now + 15
 
     def test_the_many_failures_of_one_round_count_once(self, clock: Clock) -> None:
@@ -675,18 +670,18 @@ class TestFailEveryone:
         busy, idle = clock.join(["t1", "t2"]), clock.join("t3", interval=100)
         first, second = clock.begin()
         clock.end(first)
-        assert clock.schedule.fail_everyone(error) == {
+        assert clock.schedule.fail_all(error) == {
             busy: PollResult(tasks(["t1"]), ["t1"], error),
             idle: PollResult({}, [], error),
         }
         assert clock.schedule.take_turn(second) == []
         assert clock.schedule.succeed(second, tasks(["t2"]), now=clock.now) == {}
-        assert not busy.being_served
+        assert not busy.calls
 
     def test_whoever_stays_is_served_again(self, clock: Clock) -> None:
         waiter = clock.join("t1")
         clock.begin()
-        clock.schedule.fail_everyone(LumaAuthError("wrong key", status=401))
+        clock.schedule.fail_all(LumaAuthError("wrong key", status=401))
         assert clock.round() == {waiter: PollResult(tasks(["t1"]), ["t1"], None)}
 
 
@@ -699,7 +694,7 @@ class TestFailUnanswered:
         )
         newcomer, idle = clock.join("t3"), clock.join("t4", interval=100)
         error = LumaAuthError("wrong key", status=401)
-        while newcomer.ids and not newcomer.being_served:
+        while newcomer.ids and not newcomer.calls:
             calls = clock.begin()
         answers: dict[Waiter, PollResult] = {}
         for call in calls:
@@ -718,7 +713,7 @@ class TestSpread:
         self, count: int, interval: float
     ) -> None:
         calls: list[Any] = list(range(count))
-        groups = spread(calls, interval, seeded(), abreast=4)
+        groups = spread(calls, interval, seeded(), concurrency=4)
         delays = [delay for delay, _ in groups]
         assert [call for _, group in groups for call in group] == calls
         assert all(len(group) <= 4 for _, group in groups)
@@ -730,13 +725,13 @@ class TestSpread:
     def test_a_place_in_time_depends_on_those_before_alone(self) -> None:
         many: list[Any] = list(range(100))
         before, after = (
-            [(delay, call) for delay, group in spread(calls, 15, seeded(), abreast=4) for call in group]
+            [(delay, call) for delay, group in spread(calls, 15, seeded(), concurrency=4) for call in group]
             for calls in (many, many[:50])
         )
         assert before[:50] == after
 
-    def test_no_calls_are_no_trouble(self) -> None:
-        assert spread([], 15, seeded(), abreast=4) == []
+    def test_no_calls_are_spread_to_nothing(self) -> None:
+        assert spread([], 15, seeded(), concurrency=4) == []
 
 
 def test_a_hundred_thousand_ids_of_one_waiter_delay_nobody() -> None:
@@ -745,9 +740,9 @@ def test_a_hundred_thousand_ids_of_one_waiter_delay_nobody() -> None:
     few = clock.join("few", interval=15)
     calls = clock.begin()
     assert len(calls) == 1001
-    assert [call for call in calls if few in call.waiters] == [min(calls, key=lambda call: call.rank)]
+    assert [call for call in calls if few in call.waiters] == [min(calls, key=lambda call: call.priority)]
     served: Callable[[Call], bool] = lambda call: few in clock.end(call)  # noqa: E731
     assert served(calls[0])
-    assert many.being_served
+    assert many.calls
     assert clock.schedule.next_round() == clock.now + 15
     assert [call.ids for call in clock.begin()] == [["few"]]
