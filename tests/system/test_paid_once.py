@@ -148,7 +148,7 @@ def test_a_worker_killed_while_the_relay_takes_the_job_ends_as_ambiguous(
     path = "/dags/one/dagRuns/hanging/taskInstances/submit/logs/2"
     log = airflow.api("GET", path, params={"full_content": "true"}).text
     assert f"interrupted during a submit: request 0 (video '{prompt}'), about to be sent at 20" in log
-    assert "It is unknown whether the relay took it: it may be running and billed." in log
+    assert "It is unknown whether the relay accepted it: it may be running and billed." in log
 
 
 def test_only_a_clear_of_the_submit_task_submits_again(airflow: LiveAirflow, sandbox: LumaSandbox) -> None:
@@ -171,9 +171,7 @@ def test_only_a_clear_of_the_submit_task_submits_again(airflow: LiveAirflow, san
     second = billed_ids(sandbox, prompts)["cleared 0"][1]
     assert airflow.xcom("list", "cleared", "submit") == [second]
     log = airflow.task_log("list", "cleared", "submit", try_number=2)
-    assert (
-        "This task was cleared, so everything is submitted restarted. 1 Luma tasks of the time before" in log
-    )
+    assert "This task was cleared, so everything is submitted again. 1 Luma tasks of the previous run" in log
     assert first in log
 
 
@@ -265,7 +263,7 @@ def test_ending_a_deferred_task_tells_what_goes_on(airflow: LiveAirflow, sandbox
     assert airflow.api("PATCH", path, json={"new_state": "failed"}).ok
 
     def log() -> bool:
-        return f"go on and are billed: {task_id}" in airflow.task_log("deferred", "ended", "submit")
+        return f"keep running and are billed: {task_id}" in airflow.task_log("deferred", "ended", "submit")
 
     airflow.wait_until(log, "the trigger to log what keeps running")
 

@@ -102,7 +102,7 @@ def test_a_submit_whose_proxy_closed_after_the_post_is_not_sent_again(
     assert airflow.task(way, "dropped", "buy")["try_number"] == 1
     path = f"/dags/{way}/dagRuns/dropped/taskInstances/buy/logs/1"
     log = airflow.api("GET", path, params={"full_content": "true"}).text
-    assert "It is unknown whether the relay took" in log
+    assert "It is unknown whether the relay accepted" in log
 
 
 def test_a_submit_whose_tunnel_was_refused_is_sent_by_a_retry(

@@ -45,7 +45,7 @@ def quota() -> LumaQuotaError:
 
 
 def ambiguous() -> LumaAmbiguousSubmitError:
-    return LumaAmbiguousSubmitError("It is unknown whether the relay took the submission.")
+    return LumaAmbiguousSubmitError("It is unknown whether the relay accepted the submission.")
 
 
 class Relay:
