@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fetch operator in real Dag runs: records, links, manifests, and its words when something is missing."""
+"""Run the fetch operator in real Dag runs: records, URLs, manifests, and errors for missing artifacts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RECORD = {
 
 @pytest.fixture
 def fetch(run_dag: Callable[..., Any], connected: LumaSandbox) -> Callable[..., Any]:
-    """Run a Dag of one fetch operator to its end."""
+    """Run a Dag with one fetch operator."""
 
     def fetch(ids: Any, *, params: dict[str, Any] | None = None, **arguments: Any) -> Any:
         with DAG("fetch", schedule=None, params=params) as dag:

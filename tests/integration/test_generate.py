@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The submit operators in real Dag runs: what they return, push, log and show, and what was billed."""
+"""Run the submit operators in real Dag runs: what they return, push, log and show, and what is billed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def waits(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture
 def run_one(run_dag: Callable[..., Any], connected: LumaSandbox) -> Callable[..., Any]:
-    """Run a Dag of one task, ``submit``, ; the result's ``errors`` are the messages of its errors."""
+    """Run a Dag with one task, ``submit``; the result's ``errors`` are the messages of its errors."""
 
     def run(operator: type[Any], *, dag_arguments: dict[str, Any] | None = None, **arguments: Any) -> Any:
         errors: list[str] = []
@@ -470,7 +470,7 @@ def test_state_in_an_object_storage_that_loses_it_is_an_error_and_submits_nothin
 
 
 class TestWithoutAStore:
-    """As on an Airflow before 3.3, which keeps no state between tries."""
+    """Test an Airflow before 3.3, which keeps no state between tries."""
 
     @pytest.fixture(autouse=True)
     def nothing_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -538,7 +538,7 @@ class TestWithoutAStore:
 
 
 class TestWhatIsShown:
-    """Prompts and images don't flood what people look at."""
+    """Prompts and images don't flood logs and the Airflow UI."""
 
     def rendered(self, run: Any, task_id: str, map_index: int = -1) -> dict[str, Any]:
         fields = RenderedTaskInstanceFields.get_templated_fields(run.task(task_id, map_index))

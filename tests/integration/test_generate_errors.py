@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Everything that a relay can do to a submit, through real HTTP: what the task makes of it, and what was billed.
+Test every answer of a relay to a submit, over real HTTP: how the task ends, and what is billed.
 
-All of it happens in one Dag run, a task for each row; every task has two retries.
+All of them are tasks of one Dag run; every task has two retries.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ Errors = dict[str, list[BaseException]]
 
 
 class Run:
-    """What became of the tasks."""
+    """Hold how the tasks ended."""
 
     def __init__(self, result: Any, errors: Errors, sandbox: LumaSandbox) -> None:
         self._result = result

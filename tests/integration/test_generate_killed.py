@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks that are killed while they submit or wait: nothing more is sent, and what keeps running is logged."""
+"""Kill tasks while they submit or wait: nothing more is sent, and what keeps running is logged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def dialect() -> str:
 
 @pytest.fixture(autouse=True)
 def own_signals() -> Iterator[None]:
-    """A task sets a handler of its own."""
+    """Restore the signal handler that a task sets."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Airflow's "Test" button: what it says about a connection, over real HTTP."""
+"""Test a connection as the "Test" button of the Airflow UI does, over real HTTP."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class TestTestConnection:
 
 @pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")
 class TestThroughAirflow:
-    """As Airflow's API does it: the connection travels as a URI in the environment."""
+    """Test as Airflow's API does: the connection is a URI in an environment variable."""
 
     def _test(
         self, monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any] | None = None, **fields: Any

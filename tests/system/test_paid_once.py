@@ -131,7 +131,7 @@ def test_a_second_try_finishes_the_list_of_a_lost_machine(airflow: LiveAirflow, 
     check_finished(airflow, sandbox, prompts, "lost")
 
 
-def test_a_worker_killed_while_the_relay_takes_the_job_ends_as_ambiguous(
+def test_a_worker_killed_during_a_submit_leaves_an_unknown_outcome(
     airflow: LiveAirflow, sandbox: LumaSandbox
 ) -> None:
     prompt = "killed during a submit"
@@ -250,7 +250,7 @@ def test_a_retry_date_far_away_is_bounded_and_stops_no_scheduler(
     check_schedulers_log(airflow, before)
 
 
-def test_ending_a_deferred_task_tells_what_goes_on(airflow: LiveAirflow, sandbox: LumaSandbox) -> None:
+def test_ending_a_deferred_task_logs_what_keeps_running(airflow: LiveAirflow, sandbox: LumaSandbox) -> None:
     prompt = "ended by a user"
     airflow.trigger("deferred", conf={"prompt": prompt}, run_id="ended")
     airflow.wait_until(lambda: bool(billed_ids(sandbox, [prompt])[prompt]), "the relay to accept the request")

@@ -292,7 +292,7 @@ class TestLostState:
 
 
 class TestWithoutAStore:
-    """As on an Airflow before 3.3, which keeps no state between tries."""
+    """Test an Airflow before 3.3, which keeps no state between tries."""
 
     @pytest.fixture(autouse=True)
     def nothing_is_kept(self, airflow: Airflow) -> None:

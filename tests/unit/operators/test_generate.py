@@ -145,7 +145,7 @@ class TestRetryPolicy:
 
 
 class TestOnKill:
-    def test_before_anything_was_submitted_there_is_nothing_to_say(self, caplog: Any) -> None:
+    def test_before_anything_was_submitted_nothing_is_logged(self, caplog: Any) -> None:
         video().on_kill()
 
         assert caplog.text == ""

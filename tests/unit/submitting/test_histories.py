@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Random histories of one Airflow task: crashes, retries, clears, zombies and Dags that change.
+Run random histories of one Airflow task: crashes, retries, clears, zombies and Dags that change.
 
 The model is Airflow's own: each retry and each clear makes a new try with a new id, only the newest try may
 write into the state store, and an object storage behind it is written before Airflow refuses.
@@ -25,11 +25,11 @@ RETRIES = st.integers(0, 3)
 
 
 class RefusedError(Exception):
-    """Airflow knows no try of this id any more."""
+    """Airflow no longer knows this try."""
 
 
 class StateStore:
-    """Airflow's rows, which refer to objects in a storage."""
+    """Hold Airflow's rows, which refer to objects in a storage."""
 
     def __init__(self) -> None:
         self.newest = 1
@@ -50,7 +50,7 @@ class StateStore:
 
 
 class TryStore:
-    """The store as one try may use it."""
+    """Give one try access to the store."""
 
     def __init__(self, store: StateStore, number: int) -> None:
         self._store, self._number = store, number

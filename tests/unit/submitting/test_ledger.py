@@ -18,7 +18,7 @@ TRY = Try(number=1, max_tries=2)
 
 
 class JsonStore(MemoryStore):
-    """Keeps what JSON keeps, and counts."""
+    """Keep values as JSON, and count reads and writes."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ def submission(prompt: str = "a red fox", **fields: Any) -> Submission:
 
 
 class TestFingerprint:
-    def test_the_same_job_has_the_same(self) -> None:
+    def test_the_same_request_has_the_same(self) -> None:
         assert submission(loop=True).fingerprint(HERE) == submission(loop=True).fingerprint(HERE)
 
     def test_it_does_not_depend_on_the_order_of_fields(self) -> None:
@@ -41,7 +41,7 @@ class TestFingerprint:
 
 
 class TestJobKeys:
-    def test_equal_jobs_have_keys_of_their_own(self) -> None:
+    def test_equal_requests_have_different_keys(self) -> None:
         keys = submission_keys([submission(), submission("another"), submission()], HERE)
 
         assert len(set(keys)) == 3
@@ -52,7 +52,7 @@ class TestJobKeys:
 
         assert sorted(submission_keys(submissions, HERE)) == sorted(submission_keys(submissions[::-1], HERE))
 
-    def test_a_new_job_in_the_middle_leaves_the_others_theirs(self) -> None:
+    def test_a_new_request_in_the_middle_changes_no_other_key(self) -> None:
         before = submission_keys([submission("one one"), submission("two two")], HERE)
         after = submission_keys([submission("one one"), submission("new"), submission("two two")], HERE)
 
@@ -78,7 +78,7 @@ class TestSend:
         (Submission(ExtensionRequest(prompt="it runs"), extends="task-1"), "extension of task-1 'it runs'"),
     ],
 )
-def test_a_job_is_named_by_its_prompt(named: Submission, name: str) -> None:
+def test_a_submission_is_named_by_its_prompt(named: Submission, name: str) -> None:
     assert str(named) == name
 
 

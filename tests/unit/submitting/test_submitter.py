@@ -107,7 +107,7 @@ def prompts(count: int) -> list[str]:
 
 
 class Bench:
-    """One list of requests that is tried as often as a test wants."""
+    """Submit one list of requests in as many tries as a test needs."""
 
     def __init__(self, relay: Relay, store: Store, prompts: Sequence[str]) -> None:
         self.relay, self.store, self.prompts = relay, store, list(prompts)
@@ -132,7 +132,7 @@ class Bench:
         self.current = msgspec.structs.replace(self.current, number=self.current.number + 1)
 
     def end_and_clear(self) -> None:
-        """Let the present try end for good, and the next one come from a clear."""
+        """End the current try, and let the next one follow a clear."""
         Ledger(self.store, current=self.current).end()
         number = self.current.number
         self.current = Try(number=number + 1, max_tries=number + 9)
@@ -324,7 +324,7 @@ class TestClear:
         assert "This task was cleared" in caplog.text
         assert "id-prompt 0, id-prompt 1" in caplog.text
 
-    def test_a_retry_after_a_clear_goes_on(self, bench: Callable[..., Bench]) -> None:
+    def test_a_retry_after_a_clear_resumes(self, bench: Callable[..., Bench]) -> None:
         table = bench(2)
         table.run()
         table.end_and_clear()
@@ -585,7 +585,7 @@ class TestStoreFailures:
 
 
 def ring(alarm: threading.Event) -> None:
-    """Interrupt the main thread, as a timer of the process does, and see to it that it was."""
+    """Interrupt the main thread, as a timer of the process does, until it was interrupted."""
     while not alarm.is_set():
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
         # A signal that comes just before the interpreter begins to wait doesn't wake it.
@@ -593,7 +593,7 @@ def ring(alarm: threading.Event) -> None:
 
 
 class TimedOut(BaseException):
-    """As Airflow's own timeout, raised by a signal handler in the main thread."""
+    """Stand in for Airflow's timeout, which a signal handler raises in the main thread."""
 
 
 @pytest.fixture
