@@ -111,10 +111,6 @@ EXTRA_FIELDS: Final = (
     ),
 )
 
-_HIDDEN: Final = ("login", "schema", "port")
-_RELABELING: Final = {"host": "Base URL", "password": "API key"}
-_PLACEHOLDERS: Final = {"host": "https://xuedingmao.online", "password": "sk-…"}
-
 
 def provider_info_fields() -> dict[str, Any]:
     """Return the form for the provider info, which Airflow 3.2 and newer read."""
@@ -123,20 +119,16 @@ def provider_info_fields() -> dict[str, Any]:
             field.name: {"label": field.label, "description": field.description, "schema": field.schema()}
             for field in EXTRA_FIELDS
         },
-        "ui-field-behaviour": {
-            "hidden-fields": list(_HIDDEN),
-            "relabeling": dict(_RELABELING),
-            "placeholders": dict(_PLACEHOLDERS),
-        },
+        "ui-field-behaviour": {key.replace("_", "-"): value for key, value in ui_field_behaviour().items()},
     }
 
 
 def ui_field_behaviour() -> dict[str, Any]:
     """Return the layout of the standard fields for a hook's ``get_ui_field_behaviour`` (Airflow 3.1)."""
     return {
-        "hidden_fields": list(_HIDDEN),
-        "relabeling": dict(_RELABELING),
-        "placeholders": dict(_PLACEHOLDERS),
+        "hidden_fields": ["login", "schema", "port"],
+        "relabeling": {"host": "Base URL", "password": "API key"},
+        "placeholders": {"host": "https://xuedingmao.online", "password": "sk-…"},
     }
 
 

@@ -9,20 +9,10 @@ from typing import Any
 from airflow_provider_luma.exceptions import LumaConfigError
 
 # What a template may use where no task runs: the Dag run and its params.
-_RUN_NAMES = frozenset(
-    {
-        "dag_run",
-        "data_interval_end",
-        "data_interval_start",
-        "ds",
-        "ds_nodash",
-        "logical_date",
-        "params",
-        "run_id",
-        "ts",
-        "ts_nodash",
-        "ts_nodash_with_tz",
-    }
+_RUN_NAMES = (
+    {"dag_run", "run_id", "params", "logical_date"}
+    | {"data_interval_start", "data_interval_end"}
+    | {"ds", "ds_nodash", "ts", "ts_nodash", "ts_nodash_with_tz"}
 )
 
 

@@ -344,23 +344,14 @@ class LumaSubmitOperator(BaseOperator):
 
 
 class _SubmittedTasks:
-    """
-    Push the XCom ``luma_tasks`` while ids become known.
-
-    :param submissions: What is submitted.
-    :param push: Pushes XComs, by key.
-    :param every: Seconds between two pushes, at least.
-    """
+    """Push the XCom ``luma_tasks`` while ids become known, not more often than every so many seconds."""
 
     def __init__(self, submissions: Sequence[Submission], push: Callable[..., None], *, every: float) -> None:
         self.by_id: dict[str, dict[str, Any]] = {}
-        self._submissions = submissions
-        self._push = push
-        self._every = every
+        self._submissions, self._push, self._every = submissions, push, every
         self._pushed_at = -inf
 
     def add(self, number: int, task_id: str, at: str) -> None:
-        """Add the id of a submission, and push all ids if it is time."""
         prompt = self._submissions[number].short_prompt
         self.by_id[task_id] = {"index": number, "prompt": prompt, "submitted_at": at}
         if time.monotonic() - self._pushed_at >= self._every:

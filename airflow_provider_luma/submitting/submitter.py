@@ -116,7 +116,7 @@ class Submitter:
     :param policy: How to submit.
     :param on_submitted: Called with each submission's number, id and time as soon as the id is written to the
         ledger. Calls come from other threads, one at a time.
-    :param stop: What stops it; it may be older than the submitter.
+    :param stop: Stops sending; outcomes of submits in progress are still written.
     """
 
     def __init__(
@@ -150,10 +150,6 @@ class Submitter:
     def submitted_ids(self) -> list[str]:
         """Return the ids that are known, in the order of the submissions."""
         return [self.ids[number] for number in sorted(self.ids)]
-
-    def stop(self) -> None:
-        """Send nothing more; safe in a signal handler. Outcomes of submits in progress are still written."""
-        self._stop.ask()
 
     def run(self) -> None:
         """
@@ -203,10 +199,7 @@ class Submitter:
         if self.ids or self.refused:
             log.info(
                 "Resuming a previous try: of %d requests %d were submitted, %d were refused, %d are left.",
-                len(self._submissions),
-                len(self.ids),
-                len(self.refused),
-                left,
+                *(len(self._submissions), len(self.ids), len(self.refused), left),
             )
         if other_inputs:
             log.warning(

@@ -666,7 +666,7 @@ class TestInterruption:
         submitter = table.submitter(submit_interval=0)
 
         def stop() -> str:
-            submitter.stop()
+            submitter._stop.ask()
             return "id-1"
 
         table.relay.answers["prompt 1"] = stop
@@ -684,7 +684,7 @@ class TestInterruption:
         submitter = table.submitter()
 
         def stop() -> str:
-            submitter.stop()
+            submitter._stop.ask()
             return "id-0"
 
         table.relay.answers["prompt 0"] = stop
@@ -720,7 +720,7 @@ class TestInterruption:
     def test_stop_before_the_first_request_sends_nothing(self, bench: Callable[..., Bench]) -> None:
         table = bench(3)
         submitter = table.submitter()
-        submitter.stop()
+        submitter._stop.ask()
         with pytest.raises(LumaInterruptedError):
             submitter.run()
 
