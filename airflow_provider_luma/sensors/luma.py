@@ -89,7 +89,7 @@ class LumaTaskSensor(BaseSensorOperator):
     def __init__(
         self,
         *,
-        luma_task_ids: Sequence[str] | str | XComArg,
+        luma_task_ids: Sequence[str | XComArg] | str | XComArg,
         luma_conn_id: str = LumaHook.default_conn_name,
         max_failed: int | None = 0,
         missing_polls: int = 3,
@@ -135,11 +135,9 @@ class LumaTaskSensor(BaseSensorOperator):
     def _start_from_trigger(self) -> None:
         if not self.deferrable:
             raise LumaConfigError("start_from_trigger=True needs deferrable=True.")
-        for name, given in (
-            ("pre_execute", self._pre_execute_hook),
-            ("on_execute_callback", self.on_execute_callback),
-        ):
-            if given:
+        hooks = {"pre_execute": self._pre_execute_hook, "on_execute_callback": self.on_execute_callback}
+        for name, hook in hooks.items():
+            if hook:
                 raise LumaConfigError(
                     f"start_from_trigger=True starts the task in the triggerer, where {name} is not called: "
                     f"drop {name}, or it."
@@ -149,8 +147,8 @@ class LumaTaskSensor(BaseSensorOperator):
             if not is_resolvable_without_a_worker(value):
                 raise LumaConfigError(
                     f"start_from_trigger=True can't take {name}={value!r}: a triggerer can't resolve another "
-                    "task's output, and templates of params and dag_run alone. Give one of these, or literal "
-                    "values, or drop start_from_trigger."
+                    "task's output. Use literal values or templates of params and dag_run, or drop "
+                    "start_from_trigger."
                 )
         if not AIRFLOW_V_3_3_PLUS:
             self.log.warning("start_from_trigger needs Airflow 3.3: this task starts in a worker.")
@@ -159,18 +157,20 @@ class LumaTaskSensor(BaseSensorOperator):
         self.start_from_trigger = True
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls=f"{LumaTaskTrigger.__module__}.{LumaTaskTrigger.__qualname__}",
-            trigger_kwargs={
-                "luma_task_ids": self.luma_task_ids,
-                "luma_conn_id": self.luma_conn_id,
-                "poll_interval": self.poke_interval,
-                "time_limit": msgspec.to_builtins(limit),
-                "max_failed": self.max_failed,
-                "missing_polls": self.missing_polls,
-                "end_states": self._end_states(limit.name),
-            },
+            trigger_kwargs={"luma_task_ids": self.luma_task_ids, **self._trigger_arguments(limit)},
             next_method="execute_complete",
             timeout=limit.defer_timeout,
         )
+
+    def _trigger_arguments(self, limit: TimeLimit) -> dict[str, Any]:
+        return {
+            "luma_conn_id": self.luma_conn_id,
+            "poll_interval": self.poke_interval,
+            "time_limit": msgspec.to_builtins(limit),
+            "max_failed": self.max_failed,
+            "missing_polls": self.missing_polls,
+            "end_states": self._end_states(limit.name),
+        }
 
     def _end_states(self, timed_out_by: TimedOutBy) -> dict[str, str]:
         """Return the state that the trigger ends this task instance in, by verdict."""
@@ -257,14 +257,7 @@ class LumaTaskSensor(BaseSensorOperator):
         limit = time_limit(self, context, deadline=self._deadline, timeout=self.timeout)
         self.defer(
             trigger=LumaTaskTrigger(
-                luma_task_ids=progress.ids,
-                luma_conn_id=self.luma_conn_id,
-                poll_interval=self.poke_interval,
-                time_limit=limit,
-                max_failed=self.max_failed,
-                missing_polls=self.missing_polls,
-                progress=progress.to_json(),
-                end_states=self._end_states(limit.name),
+                luma_task_ids=progress.ids, progress=progress.to_json(), **self._trigger_arguments(limit)
             ),
             method_name="execute_complete",
             timeout=limit.defer_timeout,
@@ -285,8 +278,8 @@ class LumaTaskSensor(BaseSensorOperator):
         store = self._store(context)
         if polls and store is None:
             self.log.info(
-                "This Airflow keeps nothing between rescheduled polls: an id that is missing now counts as "
-                "missing in all %d polls before (Airflow 3.3 or deferrable=True count exactly).",
+                "This Airflow stores nothing between rescheduled polls: an id that is missing now counts as "
+                "missing in all %d polls before. Airflow 3.3 or deferrable=True count exactly.",
                 polls,
             )
             return Tracker(Progress.presumed_missing(ids, polls), policy, self.log)
@@ -299,7 +292,7 @@ class LumaTaskSensor(BaseSensorOperator):
         return Tracker(progress, policy, self.log, last_summary=memory["last_summary"])
 
     def _remember(self, context: Context, tracker: Tracker) -> None:
-        store = self._store(context) if self.reschedule else None
+        store = self._store(context)
         if store is not None:
             memory = {
                 "try_number": context["ti"].try_number,
@@ -309,5 +302,7 @@ class LumaTaskSensor(BaseSensorOperator):
             store.set(_MEMORY_KEY, memory)
 
     def _store(self, context: Context) -> StateStore | None:
+        if not self.reschedule:
+            return None
         retention = timedelta(seconds=self.timeout) + timedelta(days=1)
         return task_state_store(context, lost_is_absent=True, retention=retention)

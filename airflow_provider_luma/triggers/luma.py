@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -83,6 +83,9 @@ class LumaTaskTrigger(BaseTrigger):
     :param end_states: The state (``success``, ``failed``, ``skipped``) to end the task instance in, by
         verdict. At a verdict that is not named, the task instance resumes in a worker.
     """
+
+    timeout_after: datetime | None = None
+    """Airflow's own timeout of the deferral: the triggerer sets it, to the same time after a restart."""
 
     def __init__(
         self,
@@ -167,8 +170,7 @@ class LumaTaskTrigger(BaseTrigger):
             partial(LumaHook.aget_settings, self.luma_conn_id),
             tracker,
             interval=self.poll_interval,
-            # The triggerer sets timeout_after, to the same time after a restart.
-            deadline=self.time_limit.runs_out_at(getattr(self, "timeout_after", None)),
+            deadline=self.time_limit.runs_out_at(self.timeout_after),
             meter=_AirflowMeter(self.luma_conn_id),
         )
         return tracker.report(verdict, limit=self.time_limit)

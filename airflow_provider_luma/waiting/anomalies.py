@@ -47,12 +47,12 @@ class Anomaly(msgspec.Struct, frozen=True):
 
 
 def find_anomaly(task: LumaTask | None, before: Anomaly | None) -> Anomaly | None:
-    """Find what is wrong with a task in an answer (``None``: left out), counting on from the answer before."""
+    """Find what is wrong with a task in an answer (``None``: left out), counting from the one before."""
     text = ""
     if task is None:
         kind: AnomalyKind = "missing"
     elif task.problem is not None:
-        kind, text = "unreadable", task.problem[:MAX_REASON]
+        kind, text = "unreadable", clean_text(task.problem, MAX_REASON)
     elif task.state is TaskState.COMPLETED and not task.video_url:
         kind = "without_video"
     else:

@@ -70,7 +70,7 @@ class Backoff:
         return True
 
     def pick_probes(self, ids: list[str]) -> tuple[list[str], list[str]]:
-        """Return the ids to poll one by one in every third unanswered round, more each time, and the others."""
+        """Return the ids to poll one by one, more in every third unanswered round, and the others."""
         if not ids or not self.unanswered_rounds or self.unanswered_rounds % _PROBE_EVERY:
             return [], ids
         start = self._probes % len(ids)

@@ -38,8 +38,9 @@ class PolledRelay:
     """
     Make the calls of a shared poll, in threads.
 
-    ``proven`` says whether a call has worked with the settings as they are. From then on a refusal of the key
-    is waited out: caches of relays refuse good ones at times.
+    ``batch_size`` and ``max_poll_failures`` are those of the connection, once it has been read. ``proven``
+    says whether a call has worked with the settings as they are. From then on a refusal of the key is waited
+    out: caches of relays refuse good ones at times.
 
     :param load_settings: Reads the connection; called before the first call, and again when the relay refuses
         the key, which may have been rotated.
@@ -53,19 +54,11 @@ class PolledRelay:
         self._meter = meter
         self._threads = ThreadPoolExecutor(max_calls, "luma-poll")
         self._opening = asyncio.Lock()
+        self.batch_size = DEFAULT_BATCH_SIZE
+        self.max_poll_failures = DEFAULT_MAX_POLL_FAILURES
         self._settings: RelaySettings | None = None
         self._client: LumaClient | None = None
         self._read_at = 0.0
-
-    @property
-    def batch_size(self) -> int:
-        """How many ids one call carries at most."""
-        return self._settings.batch_size if self._settings else DEFAULT_BATCH_SIZE
-
-    @property
-    def max_poll_failures(self) -> int:
-        """How many polls in a row may fail."""
-        return self._settings.max_poll_failures if self._settings else DEFAULT_MAX_POLL_FAILURES
 
     def presume_proven(self) -> None:
         """Trust a poll in a worker to prove the connection, unless it has been read here since."""
@@ -111,6 +104,7 @@ class PolledRelay:
             self._client.close()
             self.proven = False
         self._client, self._settings = client, settings
+        self.batch_size, self.max_poll_failures = settings.batch_size, settings.max_poll_failures
         return client
 
     def close(self) -> None:

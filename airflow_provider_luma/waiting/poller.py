@@ -114,8 +114,6 @@ class Poller:
         """Set which ids are still to be polled."""
         self._schedule.settle(waiter, open_ids)
 
-    # The loop and its end
-
     def _start(self) -> None:
         if not self._tasks:
             self._spawn("luma-poller", self._run)
@@ -146,8 +144,6 @@ class Poller:
         self._tasks.clear()
         self.relay.close()
         self._reset()
-
-    # Rounds and calls
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -23,7 +23,7 @@ from airflow_provider_luma.exceptions import (
     LumaEndpointError,
     LumaError,
 )
-from airflow_provider_luma.text import shorten_list
+from airflow_provider_luma.text import clean_text, shorten_list
 from airflow_provider_luma.validation import whole_number
 from airflow_provider_luma.waiting.anomalies import (
     LABELS,
@@ -247,10 +247,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         self.anomalies.pop(task_id, None)
         if task is not None and task.state is TaskState.FAILED:
             reason = " ".join((task.failure_reason or "the relay gave no reason").split())
-            self.failed[task_id] = reason[:MAX_REASON]
+            self.failed[task_id] = clean_text(reason, MAX_REASON)
 
     def verdict(self, policy: WaitPolicy, *, timed_out: bool = False) -> Verdict:
-        """Decide the state of the wait; of two reasons to end, *timed_out* (the deadline has passed) is last."""
+        """Decide the state of the wait; any other end comes before *timed_out* (the deadline has passed)."""
         failures = self.poll_failures
         if policy.max_failed is not None and len(self.failed) > policy.max_failed:
             return "failed"

@@ -14,8 +14,7 @@ MAX_QUARANTINE_BATCHES: Final = 16
 """
 About how many further calls a round makes, at most, for quarantined ids.
 
-Calls that the relay refuses are not bounded: they are answered quickly, and a wait soon gives up an id that
-is refused alone.
+Refused ones are not bounded: they are answered quickly, and a wait soon gives up an id that is refused alone.
 """
 
 # Quarters cost as many calls as halves of halves, and take half the rounds.

@@ -68,9 +68,6 @@ class Schedule:
         # Failed calls of an unanswered round: whether an id is why shows when another call gets through.
         self._undecided: list[Call] = []
 
-    def __len__(self) -> int:
-        return len(self._waiters)
-
     @property
     def open_ids(self) -> set[str]:
         """Every id that is open for a waiter."""
@@ -87,10 +84,8 @@ class Schedule:
         """
         Add a waiter; its first result comes one interval from now, or at the deadline if that is sooner.
 
-        :param ids: The ids to poll.
         :param interval: Seconds between two results.
         :param deadline: When the last result is due.
-        :param now: The time.
         :param answered: Whether it knows of a call that has worked with this connection.
         """
         due = self._first_due.get(interval, -inf)
@@ -198,11 +193,7 @@ class Schedule:
         self._undecided.clear()
 
     def needs_check(self, call: Call, error: LumaError) -> bool:
-        """
-        Return whether it is unknown if the relay refuses this call for its ids, or every call.
-
-        Then poll an id that belongs to no task, and end the call by :meth:`refuse` or :meth:`fail`.
-        """
+        """Return whether only a call for an id of no task shows if the relay refuses every call."""
         return (
             isinstance(error, LumaRequestError)
             and not isinstance(error, LumaTaskNotFoundError)
@@ -285,9 +276,7 @@ def spread(
 
     A call's place in time depends on those before it alone: no waiter is delayed when others settle ids.
 
-    :param calls: The calls of a round.
     :param interval: The shortest interval of the waiters that they serve.
-    :param rng: Source of the jitter.
     :param concurrency: How many are made at the same time, and so may come at the same time.
     """
     groups = list(cut(calls, concurrency))

@@ -150,7 +150,7 @@ class TestUpstreamTasks:
         assert run.xcom("wait", "failed", map_index=1) == {bad: "no"}
         assert run.xcom("wait", map_index=2) == []
 
-    def test_what_completed_goes_on_to_a_mapped_task(
+    def test_completed_ids_are_passed_to_a_mapped_task(
         self, run_dag: Callable[..., Any], mode: dict[str, Any], ids: list[str]
     ) -> None:
         with DAG("onward", schedule=None) as dag:

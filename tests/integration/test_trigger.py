@@ -13,11 +13,11 @@ from typing import Any
 import psutil
 import pytest
 from airflow.models.trigger import Trigger
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from airflow.sdk.module_loading import import_string
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
 
-from airflow_provider_luma.hooks import luma as hook_module
 from airflow_provider_luma.sandbox import LumaSandbox, TaskScript, faults
 from airflow_provider_luma.triggers.luma import LumaTaskTrigger
 from airflow_provider_luma.waiting import poller
@@ -60,7 +60,7 @@ async def cancel(*tasks: asyncio.Task[Any]) -> None:
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
-    """Run as a triggerer does; an error in a task that nobody awaits is an error of the test."""
+    """Run as a triggerer does; an error in a task that is not awaited is an error of the test."""
     unhandled: list[dict[str, Any]] = []
 
     async def watched() -> Any:
@@ -118,7 +118,7 @@ class TestSerialization:
 
 class TestRestart:
     @pytest.mark.every_airflow
-    def test_a_trigger_that_is_dropped_in_mid_wait_goes_on_in_another_loop(
+    def test_a_trigger_that_is_dropped_in_mid_wait_resumes_in_another_loop(
         self, connected: LumaSandbox, metadata_database: None
     ) -> None:
         task_id = connected.add_task(completes_after=3600)
@@ -180,7 +180,7 @@ class TestRestart:
 
 
 class TestEventLoop:
-    def test_the_loop_goes_on_while_the_relay_thinks(self, connected: LumaSandbox) -> None:
+    def test_the_loop_is_not_blocked_while_the_relay_is_slow(self, connected: LumaSandbox) -> None:
         task_id = connected.add_task(state="completed")
         connected.fail_next("batch", faults.latency(1))
 
@@ -196,19 +196,19 @@ class TestEventLoop:
         # A loop that is held up by the call would beat once.
         assert run(main()) > 10
 
-    def test_the_loop_goes_on_while_the_connection_is_read(
+    def test_the_loop_is_not_blocked_while_the_connection_is_read(
         self, connected: LumaSandbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The secrets backend answers only after the loop has beaten ten times."""
         task_id = connected.add_task(state="completed")
         beaten = threading.Event()
-        read = hook_module.BaseHook.get_connection.__func__  # type: ignore[attr-defined]
+        read = BaseHook.get_connection.__func__  # type: ignore[attr-defined]
 
         def slow(cls: type, conn_id: str) -> Any:
             assert beaten.wait(PATIENCE), "the event loop stands still"
             return read(cls, conn_id)
 
-        monkeypatch.setattr(hook_module.BaseHook, "get_connection", classmethod(slow))
+        monkeypatch.setattr(BaseHook, "get_connection", classmethod(slow))
         monkeypatch.setattr(
             "airflow.secrets.environment_variables.EnvironmentVariablesBackend.get_conn_value",
             lambda self, conn_id: beaten.wait(PATIENCE) and connected.airflow_connection,
@@ -291,7 +291,7 @@ class TestCancellation:
 
         run(main())
 
-    def test_the_next_waiter_starts_anew(self, connected: LumaSandbox) -> None:
+    def test_the_next_waiter_starts_afresh(self, connected: LumaSandbox) -> None:
         ids = connected.add_tasks([TaskScript(state="completed")] * 2)
 
         async def main() -> list[Any]:
@@ -306,14 +306,14 @@ class TestFailingRelay:
     ) -> None:
         task_id = connected.add_task(state="completed")
         outages = iter([1, 2])
-        read = hook_module.get_async_connection
+        read = get_async_connection
 
         async def flaky(conn_id: str) -> Any:
             if next(outages, None):
                 raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
             return await read(conn_id)
 
-        monkeypatch.setattr(hook_module, "get_async_connection", flaky)
+        monkeypatch.setattr("airflow_provider_luma.hooks.luma.get_async_connection", flaky)
 
         assert run(first_event(make([task_id]))).payload["verdict"] == "done"
 

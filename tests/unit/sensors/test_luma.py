@@ -226,11 +226,13 @@ class TestStartFromTrigger:
         sensor = make(ids, deferrable=True, start_from_trigger=True, timeout=60, max_failed=None)
 
         assert sensor.start_from_trigger
-        arguments = sensor.start_trigger_args.trigger_kwargs
+        start = sensor.start_trigger_args
+        assert start is not None
+        assert start.next_method == "execute_complete"
+        arguments = start.trigger_kwargs or {}
         assert arguments["luma_task_ids"] == ids
         assert arguments["time_limit"]["seconds"] == 60
         assert arguments["max_failed"] is None
-        assert sensor.start_trigger_args.next_method == "execute_complete"
 
     def test_one_sensor_does_not_change_the_others(self) -> None:
         make(["a"], deferrable=True, start_from_trigger=True)
@@ -278,7 +280,7 @@ class TestPoke:
         assert sensor.poke(context).xcom_value == ["a", "b"]
         assert relay.asked == [["a", "b"], ["b"]]
 
-    def test_passing_trouble_is_waited_out_up_to_the_connections_limit(self) -> None:
+    def test_passing_failures_are_waited_out_up_to_the_connections_limit(self) -> None:
         trouble = LumaConnectionError("broken")
         sensor = make(["a"], Relay(trouble, [processing("a")], trouble, trouble))
         context = Run().context
@@ -464,7 +466,7 @@ class TestReschedule:
         with pytest.raises(AirflowFailException, match="2 answers in a row"):
             second.poke(Run(store=store, polls=1).context)
 
-    def test_a_new_try_begins_anew(self) -> None:
+    def test_a_new_try_forgets_the_progress(self) -> None:
         store = Store()
         make(["a"], Relay([]), mode="reschedule", missing_polls=2).poke(Run(store=store).context)
         retry = make(["a"], Relay([]), mode="reschedule", missing_polls=2)

@@ -36,7 +36,7 @@ class TestSerialize:
         assert LumaTaskTrigger(**json.loads(json.dumps(given))).serialize() == (path, given)
 
     def test_no_argument_is_forgotten(self) -> None:
-        parameters = set(LumaTaskTrigger.__init__.__kwdefaults__) | {"luma_task_ids", "poll_interval"}
+        parameters = set(LumaTaskTrigger.__init__.__kwdefaults__ or ()) | {"luma_task_ids", "poll_interval"}
 
         assert set(make().serialize()[1]) == parameters
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -32,9 +32,9 @@ from airflow_provider_luma.waiting.poller import (
     MAX_CALLS,
     MAX_QUARANTINE_CALLS,
     Poller,
-    Subscription,
     shared_poller,
 )
+from airflow_provider_luma.waiting.subscription import Subscription
 from tests.support.fake_relay import HANG_SECONDS, NOBODYS, FakeRelay, FakeSettings, FakeTask
 from tests.support.virtual_time import VirtualLoop, run
 
@@ -115,7 +115,7 @@ class Stage:
         return heard[-1][1]
 
     @asynccontextmanager
-    async def waiting(self, *waits: Awaitable[Any]) -> AsyncIterator[list[asyncio.Future[Any]]]:
+    async def waiting(self, *waits: Awaitable[Any]) -> AsyncIterator[Sequence[asyncio.Future[Any]]]:
         tasks = [asyncio.ensure_future(wait) for wait in waits]
         await asyncio.sleep(0)
         try:
@@ -251,7 +251,7 @@ class TestSharing:
         play(scenario)
         assert seen == ["nobody's"]
 
-    def test_an_answer_is_taken_in_in_the_context_of_whoever_waits_for_it(self, play: Play) -> None:
+    def test_an_answer_is_taken_in_in_the_context_of_its_wait(self, play: Play) -> None:
         whose: ContextVar[str] = ContextVar("whose", default="nobody's")
         seen = []
 
@@ -304,7 +304,7 @@ class TestIsolation:
             for n in range(399):
                 times, errors = stage.times(f"t{n}"), stage.errors(f"t{n}")
                 gaps = [after - before for before, after in zip([0.0, *times], times, strict=False)]
-                # Some share a call with it at first; nobody shares it for long.
+                # Some share a call with it at first; none does for long.
                 assert max(gaps) <= HANG_SECONDS + 10 + 1
                 assert sum(error is not None for error in errors) <= 3
                 assert max(gaps[12:]) <= 10 + 1
@@ -333,7 +333,7 @@ class TestIsolation:
 
         play(scenario)
 
-    def test_a_hundred_thousand_ids_of_one_waiter_hold_up_nobody(self, play: Play) -> None:
+    def test_a_hundred_thousand_ids_of_one_waiter_delay_no_other(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             stage.relay.latency = 0.3
             async with stage.waiting(stage.wait(f"m{n}" for n in range(100_000)), stage.wait("few")):
@@ -344,9 +344,7 @@ class TestIsolation:
 
         play(scenario)
 
-    def test_an_unexpected_error_of_a_call_reaches_those_whom_it_served_and_nobody_else(
-        self, play: Play
-    ) -> None:
+    def test_an_unexpected_error_of_a_call_reaches_its_waiters_alone(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             def break_it(ids: list[str]) -> None:
                 if "t1" in ids:
@@ -379,7 +377,7 @@ class TestIsolation:
 
         play(scenario)
 
-    def test_a_bug_in_the_schedule_reaches_everyone_and_the_next_waiter_starts_afresh(
+    def test_a_bug_in_the_schedule_fails_every_wait_and_the_next_one_starts_afresh(
         self, play: Play, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async def scenario(stage: Stage) -> None:
@@ -396,7 +394,7 @@ class TestIsolation:
 
         play(scenario)
 
-    def test_whoever_stays_after_the_loop_broke_does_not_hang_the_newcomer(self, play: Play) -> None:
+    def test_a_waiter_left_after_the_loop_broke_does_not_block_a_new_one(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             stage.settings = KeyError("settings")
             poller = Poller(stage.load_settings, meter=stage.meter)
@@ -439,7 +437,7 @@ class TestFailingRelay:
 
         play(scenario)
 
-    def test_while_nobody_gets_through_the_connection_is_read_again(self, play: Play) -> None:
+    def test_while_no_call_gets_through_the_connection_is_read_again(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             stage.relay.outage = lambda now: (
                 None if stage.relay.calls[-1].key == "mended" else LumaServerError("boom", status=500)
@@ -467,7 +465,7 @@ class TestFailingRelay:
 
 
 class TestWrongKey:
-    def test_a_rotated_key_is_found_in_the_connection_and_nobody_notices(self, play: Play) -> None:
+    def test_a_rotated_key_is_read_from_the_connection_and_no_wait_fails(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             stage.settings = replace(stage.relay.settings, batch_size=1)
             async with stage.waiting(*(stage.wait(f"t{n}") for n in range(20))):
@@ -481,7 +479,9 @@ class TestWrongKey:
 
         play(scenario)
 
-    def test_everyone_fails_with_the_one_error_due_or_not_after_one_more_look(self, play: Play) -> None:
+    def test_every_wait_fails_with_the_one_error_due_or_not_after_the_connection_is_read_again(
+        self, play: Play
+    ) -> None:
         async def scenario(stage: Stage) -> None:
             stage.settings = replace(stage.relay.settings, batch_size=1, api_key="wrong")
             waits = [stage.wait(f"t{n}", until=bool) for n in range(20)]
@@ -494,7 +494,7 @@ class TestWrongKey:
 
         play(scenario)
 
-    def test_a_rotated_key_that_is_wrong_as_well_fails_everyone(self, play: Play) -> None:
+    def test_a_rotated_key_that_is_wrong_as_well_fails_every_wait(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             async with stage.waiting(stage.wait("t1", until=failed)) as [wait]:
                 await asyncio.sleep(15)
@@ -506,7 +506,7 @@ class TestWrongKey:
 
         play(scenario)
 
-    def test_whoever_stays_gets_through_when_the_key_is_mended_later(self, play: Play) -> None:
+    def test_a_waiter_that_stays_gets_through_when_the_key_is_corrected_later(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             stage.relay.key = "another"
             async with stage.waiting(stage.wait("t1")):
@@ -519,7 +519,7 @@ class TestWrongKey:
 
 
 class TestRefusalsAfterPollsThatWorked:
-    """Valid keys are refused now and then; one such answer must not end everyone on the connection."""
+    """Valid keys are refused now and then; one such answer must not end all waits on the connection."""
 
     def test_those_whom_it_served_count_a_failed_poll_and_the_others_hear_nothing(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
@@ -619,7 +619,7 @@ class TestRefusedCalls:
 
 class TestConnection:
     @pytest.mark.parametrize("interval", [10, 1000])
-    def test_a_connection_that_cannot_be_used_fails_everyone(self, play: Play, interval: float) -> None:
+    def test_a_connection_that_cannot_be_used_fails_every_wait(self, play: Play, interval: float) -> None:
         async def scenario(stage: Stage) -> None:
             stage.settings = LumaConfigError("The API key is missing.")
             waits = stage.wait("t1", until=bool), stage.wait("t2", interval=interval, until=bool)
@@ -675,7 +675,7 @@ class TestDeadline:
 
         play(scenario)
 
-    def test_nobody_waits_for_a_relay_that_is_backed_off_from(self, play: Play) -> None:
+    def test_a_deadline_is_kept_while_rounds_back_off(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             stage.relay.outage = lambda now: LumaServerError("boom", status=500)
             await stage.wait("t1", deadline=200)
@@ -698,7 +698,7 @@ class TestDeadline:
 
         play(scenario)
 
-    def test_a_call_that_is_under_way_is_waited_for(self, play: Play) -> None:
+    def test_a_call_in_flight_is_waited_for(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             stage.relay.latency = 25
             stage.relay.tasks["t1"] = FakeTask(ends_at=0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is asked for when, and in which calls: values in, values out."""
+"""Which ids are polled when, and in which calls: values in, values out."""
 
 from __future__ import annotations
 
@@ -111,9 +111,9 @@ def clock() -> Clock:
 
 
 class TestRounds:
-    def test_nobody_waiting_means_no_round(self, clock: Clock) -> None:
+    def test_without_waiters_there_is_no_round(self, clock: Clock) -> None:
         assert clock.schedule.next_round() == inf
-        assert len(clock.schedule) == 0
+        assert clock.schedule.open_ids == set()
 
     def test_the_first_answer_comes_one_interval_after_joining_and_a_little_jitter(
         self, clock: Clock
@@ -141,7 +141,7 @@ class TestRounds:
             waiter: PollResult(tasks(["t2"]), ["t1", "t2"], None)
         }
 
-    def test_a_task_that_nobody_asked_for_reaches_nobody(self, clock: Clock) -> None:
+    def test_a_task_that_was_not_polled_reaches_no_waiter(self, clock: Clock) -> None:
         waiter = clock.join("t1")
         [call] = clock.begin()
         answers = clock.schedule.succeed(call, tasks(["t1", "stranger"]), now=clock.now)
@@ -225,7 +225,9 @@ class TestSharing:
         assert answers[one].asked == ["one"]
         assert answers[two].asked == ["shared"]
 
-    def test_whoever_is_due_while_its_id_is_under_way_takes_that_calls_answer(self, clock: Clock) -> None:
+    def test_a_waiter_that_is_due_while_its_id_is_in_flight_gets_that_calls_answer(
+        self, clock: Clock
+    ) -> None:
         one = clock.join("shared")
         clock.now += 5
         two = clock.join("shared")
@@ -281,7 +283,7 @@ class TestIntervals:
         clock.join("t1", interval=15, deadline=1004)
         assert clock.schedule.next_round() == 1004
 
-    def test_deadlines_one_after_the_other_do_not_make_rounds_for_everyone(self, clock: Clock) -> None:
+    def test_deadlines_one_after_the_other_make_no_common_rounds(self, clock: Clock) -> None:
         for n in range(100):
             clock.join(f"t{n}", interval=50, deadline=1060 + n / 10)
         clock.served_until(1075)
@@ -294,7 +296,7 @@ class TestIntervals:
 
 
 class TestLeaving:
-    def test_whoever_has_left_is_not_asked_for(self, clock: Clock) -> None:
+    def test_the_ids_of_a_waiter_that_left_are_not_polled(self, clock: Clock) -> None:
         one, two = clock.join("one"), clock.join("two")
         clock.schedule.leave(one)
         assert list(clock.round()) == [two]
@@ -332,7 +334,7 @@ class TestLeaving:
         assert list(clock.end(call)) == [two]
         assert late.calls
 
-    def test_leaving_in_mid_flight_keeps_the_answer_from_whoever_left(self, clock: Clock) -> None:
+    def test_a_waiter_that_leaves_in_flight_gets_no_answer(self, clock: Clock) -> None:
         one, two = clock.join("shared"), clock.join("shared")
         [call] = clock.begin()
         clock.schedule.leave(one)
@@ -379,7 +381,7 @@ class TestPoisonousIds:
         clock.poison = dict.fromkeys(names(11), BOOM)
         assert self.rounds_until_alone(clock, waiters) <= 13
 
-    def test_one_in_every_batch_stops_nobody_for_long(self) -> None:
+    def test_one_in_every_batch_delays_no_waiter_for_long(self) -> None:
         clock = Clock(batch_size=10)
         waiters = {task_id: clock.join(task_id) for task_id in names(80)}
         clock.poison = dict.fromkeys(names(80)[::10], BOOM)
@@ -535,7 +537,7 @@ class TestLastLook:
         clock.schedule.leave(waiter)
         assert clock.schedule.next_round() == busy_until
 
-    def test_it_comes_while_nobody_gets_through(self, clock: Clock) -> None:
+    def test_it_comes_while_no_call_gets_through(self, clock: Clock) -> None:
         waiter = clock.join("t1", interval=15, deadline=1300)
         clock.down = BOOM
         while clock.now < 1300:
@@ -604,7 +606,7 @@ class TestRelayDown:
         clock.round()
         assert clock.now - before <= 15
 
-    def test_everyone_is_told_what_was_wrong(self, clock: Clock) -> None:
+    def test_every_waiter_gets_the_error(self, clock: Clock) -> None:
         waiters = [clock.join(task_id) for task_id in names(3)]
         clock.down = BOOM
         assert clock.round() == dict.fromkeys(waiters, PollResult({}, [], BOOM))
@@ -623,7 +625,7 @@ class TestRetryAfter:
     def busy(seconds: float) -> LumaBusyError:
         return LumaBusyError("busy", status=429, retry_after=seconds)
 
-    def test_it_holds_for_everyone(self, clock: Clock) -> None:
+    def test_it_holds_for_every_waiter(self, clock: Clock) -> None:
         clock.join("t1", interval=5)
         clock.join("t2", interval=7)
         error = self.busy(60)
@@ -654,7 +656,7 @@ class TestRetryAfter:
         clock.end(second, self.busy(2))
         assert clock.schedule.next_round() == clock.now + 60
 
-    def test_a_call_that_it_held_back_tells_why(self) -> None:
+    def test_a_call_that_it_held_back_has_its_error(self) -> None:
         clock = Clock(batch_size=1)
         waiter = clock.join(["t1", "t2"])
         first, second = clock.begin()
@@ -664,7 +666,7 @@ class TestRetryAfter:
 
 
 class TestFailEveryone:
-    def test_everyone_is_answered_due_or_not_and_calls_under_way_are_forgotten(self) -> None:
+    def test_every_waiter_is_answered_due_or_not_and_calls_in_flight_are_forgotten(self) -> None:
         clock = Clock(batch_size=1)
         error = LumaAuthError("wrong key", status=401)
         busy, idle = clock.join(["t1", "t2"]), clock.join("t3", interval=100)
@@ -678,7 +680,7 @@ class TestFailEveryone:
         assert clock.schedule.succeed(second, tasks(["t2"]), now=clock.now) == {}
         assert not busy.calls
 
-    def test_whoever_stays_is_served_again(self, clock: Clock) -> None:
+    def test_a_waiter_that_stays_is_served_again(self, clock: Clock) -> None:
         waiter = clock.join("t1")
         clock.begin()
         clock.schedule.fail_all(LumaAuthError("wrong key", status=401))
@@ -734,7 +736,7 @@ class TestSpread:
         assert spread([], 15, seeded(), concurrency=4) == []
 
 
-def test_a_hundred_thousand_ids_of_one_waiter_delay_nobody() -> None:
+def test_a_hundred_thousand_ids_of_one_waiter_delay_no_other() -> None:
     clock = Clock()
     many = clock.join(names(100_000, "many"), interval=15)
     few = clock.join("few", interval=15)

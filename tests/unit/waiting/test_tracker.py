@@ -19,7 +19,6 @@ from airflow_provider_luma.exceptions import (
     LumaInterruptedError,
     LumaServerError,
 )
-from airflow_provider_luma.waiting import tracker as module
 from airflow_provider_luma.waiting.calls import PollResult
 from airflow_provider_luma.waiting.progress import Progress, WaitPolicy
 from airflow_provider_luma.waiting.time_limit import TimeLimit
@@ -112,7 +111,7 @@ def test_an_interrupted_wait_names_the_ids_that_keep_running(mocker: MockerFixtu
     done = LumaTask(id="done-1", state=TaskState.COMPLETED, video=Media(url="https://cdn.test/a.mp4"))
     client = mocker.create_autospec(LumaClient, instance=True, batch_size=100)
     client.get_tasks.side_effect = [{"done-1": done}, KeyboardInterrupt]
-    mocker.patch.object(module.time, "sleep", side_effect=[KeyboardInterrupt] if where == "pause" else None)
+    mocker.patch("time.sleep", side_effect=[KeyboardInterrupt] if where == "pause" else None)
 
     with pytest.raises(LumaInterruptedError, match=r"2 of 3 .*: open-2, open-3") as caught:
         follow(client, tracker(["done-1", "open-2", "open-3"]), interval=1, limit=TimeLimit(seconds=60))
