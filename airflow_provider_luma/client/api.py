@@ -15,10 +15,10 @@ from airflow_provider_luma.client.balance import Balance, decode_balance
 from airflow_provider_luma.client.certainty import (
     Booked,
     Refused,
-    SubmitEnd,
+    SubmitOutcome,
     Unknown,
-    end_of_answer,
-    end_of_connection,
+    outcome_of_answer,
+    outcome_of_connection,
 )
 from airflow_provider_luma.client.models import (
     ExtensionRequest,
@@ -273,12 +273,12 @@ class LumaClient:
         try:
             answer = self._session.submit(path, body, max_bytes=answer_bound(1))
         except LumaConnectionError as error:
-            end: SubmitEnd = end_of_connection(error)
+            outcome: SubmitOutcome = outcome_of_connection(error)
         except LumaResponseError as error:
-            end = Unknown(error)
+            outcome = Unknown(error)
         else:
-            end = end_of_answer(*answer, sent=body.decode(), clean=self.clean)
-        match end:
+            outcome = outcome_of_answer(*answer, sent=body.decode(), clean=self.clean)
+        match outcome:
             case Booked(task):
                 return task
             case Refused(refusal):
@@ -325,7 +325,7 @@ def _first_terminal(answers: Iterable[tuple[str | None, LumaTask]]) -> dict[str,
 def _check_id(task_id: str) -> str:
     if not is_task_id(task_id):
         raise LumaConfigError(
-            f"{shown(task_id)} is not a Luma task id: an id has up to 128 letters, digits, '-' and '_'."
+            f"{task_id!r} is not a Luma task id: an id has up to 128 letters, digits, '-' and '_'."
         )
     return task_id
 

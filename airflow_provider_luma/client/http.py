@@ -322,7 +322,7 @@ def _sendable(url: str) -> str:
     try:
         return requests.Request("GET", url).prepare().url or url
     except (requests.RequestException, ValueError) as error:
-        raise LumaConfigError(f"base_url must be a URL; got {url!r} ({error}).") from None
+        raise LumaConfigError(f"base_url {url!r} is not a valid URL ({error}).") from None
 
 
 def _verify(verify: object) -> bool | str:

@@ -3,7 +3,7 @@
 Everything that can go wrong between a relay and its client, as values.
 
 A :class:`Fault` says what goes over the wire instead of (or around) the relay's true answer. It says nothing
-about when that happens or whether the relay took the job: that is up to ``fail_next`` and ``fail_when``.
+about when that happens or whether the relay accepted the job: that is up to ``fail_next`` and ``fail_when``.
 
 ``NAMED`` holds the constructors by name, for ``POST /sandbox/faults``.
 """

@@ -332,8 +332,11 @@ class TestList:
         [
             ("{{ 'no' }}", "got 'no', which isn't JSON"),
             ("{{ {'prompt': 'a fox'} | tojson }}", "requests must be a list of requests"),
-            ("{{ [{'prompt': 'ok!'}, {'prompt': 'no'}] | tojson }}", r"requests[1]: prompt has 2 characters"),
-            ("{{ ['a fox'] | tojson }}", "requests[0]: 'a fox' is not a request"),
+            (
+                "{{ [{'prompt': 'ok!'}, {'prompt': 'no'}] | tojson }}",
+                "requests[1]: prompt must have 3 to 5000",
+            ),
+            ("{{ ['a fox'] | tojson }}", "requests[0]: a request must have"),
         ],
     )
     def test_requests_that_render_to_something_else_are_refused_before_anything_is_sent(

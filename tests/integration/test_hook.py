@@ -69,7 +69,7 @@ class TestTestConnection:
 
         assert not ok
         assert "该令牌额度已用尽" in message
-        assert "top it up" in message
+        assert "Top it up" in message
 
     def test_a_wrong_path_is_distinguished_from_a_wrong_key(
         self, connected: LumaSandbox, connect: Callable[..., None]
@@ -208,8 +208,8 @@ class TestThroughAirflow:
             conn_id="luma_form", conn_type="luma", extra=json.dumps(extra or {}), **fields
         )
         monkeypatch.setenv("AIRFLOW_CONN_LUMA_FORM", connection.get_uri())
-        works, message = connection.test_connection()
-        return works, message
+        ok, message = connection.test_connection()
+        return ok, message
 
     def test_the_form_as_it_is_filled_in(self, sandbox: LumaSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         extra = {"batch_size": 10, "connect_timeout": 3, "verify": "true", "proxies": None}

@@ -59,7 +59,7 @@ class TestAddress:
             ({"host": "ftp://relay.test"}, "scheme"),
             ({"host": "relay.test", "schema": "a b"}, "blanks"),
             ({"host": "relay.test", "schema": "?key=secret"}, "query"),
-            ({"host": "relay.test", "port": 99999}, "not an address"),
+            ({"host": "relay.test", "port": 99999}, "not a valid URL"),
         ],
     )
     def test_an_unusable_address_is_refused(self, fields: dict[str, Any], problem: str) -> None:
