@@ -374,7 +374,7 @@ class TestRetries:
         connected.fail_when(
             "submit",
             faults.latency(0.3),
-            lambda call: next(numbers) % 4 or end_execution_timeout(),
+            lambda call: next(numbers) % 4 > 0 or end_execution_timeout(),
             accepted=True,
         )
         run = run_one(

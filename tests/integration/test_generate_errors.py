@@ -250,7 +250,7 @@ def _run_all(run_dag: Callable[..., Any]) -> Run:
             for task_id in dag.task_ids
         }
         calls = [call for call in sandbox.calls if call.name in ("submit", "extend")]
-        counts = {
+        counts: dict[str, dict[str, int]] = {
             "billed": Counter(generation.prompt for generation in sandbox.generations),
             "sent": Counter(call.body["user_prompt"] for call in calls),
         }
