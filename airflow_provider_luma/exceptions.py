@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The one family of errors that this provider raises.
+Define the errors of this provider: one family.
 
-Every error says what happened, to which ids, what the relay answered and what to do next, and
-carries :attr:`LumaError.retryable`: whether doing the same again later can help.
+Every message says what happened, to which ids, what the relay returned and what to do.
+:attr:`LumaError.retryable` says whether a retry can help.
 """
 
 from __future__ import annotations
@@ -34,31 +34,18 @@ __all__ = [
     "LumaTimeoutError",
     "LumaUnavailableError",
     "LumaUnsafeLinkError",
-    "shorten_ids",
 ]
-
-
-def shorten_ids(ids: Sequence[str], limit: int = 10, *, separator: str = ", ") -> str:
-    """
-    Join ids for a message, naming the first *limit* and counting the rest.
-
-    :param ids: The ids to name, each perhaps with a remark.
-    :param limit: How many to name before the rest is only counted.
-    :param separator: What to put between them.
-    """
-    named = separator.join(ids[:limit])
-    return f"{named} and {len(ids) - limit} more" if len(ids) > limit else named
 
 
 class LumaError(Exception):
     """
     Base class of every error of this provider.
 
-    :param message: What happened and what to do next.
-    :param task_ids: The Luma task ids that are concerned, as far as they are known.
+    :param message: What happened and what to do.
+    :param task_ids: Ids of the Luma tasks that it concerns, as far as they are known.
     """
 
-    #: Whether the same call can succeed later without anyone changing anything.
+    #: Whether the same call can succeed later although nothing was changed.
     retryable: bool = False
 
     def __init__(self, message: str, *, task_ids: Sequence[str] = ()) -> None:
@@ -66,7 +53,7 @@ class LumaError(Exception):
         self.task_ids = tuple(task_ids)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # The keyword-only arguments live in __dict__; the default would call __init__ without them.
+        # The default would call __init__ without the keyword-only arguments, which are in __dict__.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
@@ -79,17 +66,17 @@ def _rebuild(kind: type[LumaError], args: tuple[object, ...], state: dict[str, o
 
 class LumaConfigError(LumaError, ValueError):
     """
-    A parameter or a connection field is unusable.
+    A parameter or a connection field has a value that isn't allowed.
 
-    The message names the parameter, its value and what would be right.
+    The message names the parameter, its value and the values that are allowed.
     """
 
 
 class LumaConnectionError(LumaError):
     """
-    The relay could not be reached, or the connection broke before a whole answer had arrived.
+    The relay could not be reached, or the connection broke before the answer was complete.
 
-    :param unsent: True when it is certain that the request never left this machine.
+    :param unsent: Whether it is certain that the request never left this machine.
     """
 
     retryable = True
@@ -101,14 +88,14 @@ class LumaConnectionError(LumaError):
 
 class LumaApiError(LumaError):
     """
-    The relay answered, and its answer is an error.
+    The relay answered with an error.
 
     :param status: The HTTP status of the answer.
-    :param code: The relay's own error code, when it gave one.
-    :param relay_message: The relay's own words, cut to a sane length and free of the key.
-    :param request_id: The relay's id of the request, to quote to its support.
-    :param retry_after: Seconds that the relay asks to wait, when it does.
-    :param well_formed: Whether the body is an error document of the relay, not a proxy's page.
+    :param code: The relay's own error code, if it has one.
+    :param relay_message: The relay's message, shortened and without the key.
+    :param request_id: The relay's id of the request, for its support.
+    :param retry_after: Seconds that the relay asks to wait, if it does.
+    :param well_formed: Whether the body is the relay's own error document, not a proxy's page.
     """
 
     def __init__(
@@ -137,15 +124,15 @@ class LumaAuthError(LumaApiError):
 
 
 class LumaForbiddenError(LumaApiError):
-    """The key is valid but may not do this: its group, address or model is denied (HTTP 403)."""
+    """The API key is valid but not allowed to do this: its group, address or model is denied (HTTP 403)."""
 
 
 class LumaQuotaError(LumaApiError):
-    """The money or the quota behind the key is used up."""
+    """The quota or the balance of the API key is used up."""
 
 
 class LumaRequestError(LumaApiError):
-    """The relay refuses the request as such; sending it again unchanged is useless."""
+    """The relay refuses the request itself; the same request will be refused again."""
 
 
 class LumaTaskNotFoundError(LumaRequestError):
@@ -153,11 +140,11 @@ class LumaTaskNotFoundError(LumaRequestError):
 
 
 class LumaEndpointError(LumaApiError):
-    """There is something at the address, but not the Luma API: the connection's host is wrong."""
+    """A server answered, but it has no Luma API: the connection's host is wrong."""
 
 
 class LumaBusyError(LumaApiError):
-    """The relay is saturated or limits the rate (HTTP 429); ``retry_after`` may say how long."""
+    """The relay is overloaded or limits the rate (HTTP 429); ``retry_after`` may say for how long."""
 
     retryable = True
 
@@ -173,37 +160,37 @@ class LumaModelUnavailableError(LumaServerError):
 
 
 class LumaResponseError(LumaApiError):
-    """The answer can't be understood: HTML, broken JSON, unknown shape, or too large."""
+    """The answer can't be read: it is HTML, broken JSON, of an unknown shape, or too large."""
 
     retryable = True
 
 
 class LumaAmbiguousSubmitError(LumaError):
     """
-    A submit may or may not have been taken: the job can be running and billed.
+    It is unknown whether the relay accepted a request: it may be running and billed.
 
-    Never send the request again by itself. Look at the relay's own task list or bill first.
-    The original trouble is the ``__cause__``.
+    Don't send the request again without a look at the relay's task list or bill. The original error is the
+    ``__cause__``.
     """
 
 
 class LumaInterruptedError(LumaError):
-    """The work was stopped from outside before it was done; a retry goes on with it."""
+    """The work was stopped from outside before it was completed; a retry resumes it."""
 
     retryable = True
 
 
 class LumaTimeoutError(LumaError):
-    """Luma tasks were not finished in time. They go on at the relay, and a retry waits for them again."""
+    """Luma tasks were not completed in time. They keep running at the relay; a retry waits for them again."""
 
     retryable = True
 
 
 class LumaMissingArtifactError(LumaError):
     """
-    Tasks have no URL for an artifact that must exist.
+    Luma tasks have no URL for an artifact that must exist.
 
-    :param retryable: Whether one of them can still come: it isn't finished, or its URL is late.
+    :param retryable: Whether one may still appear: its task isn't completed, or the URL is late.
     """
 
     def __init__(self, message: str, *, retryable: bool, task_ids: Sequence[str] = ()) -> None:
@@ -212,16 +199,16 @@ class LumaMissingArtifactError(LumaError):
 
 
 class LumaUnavailableError(LumaError):
-    """The relay could not be asked many times in a row, so that waiting for it was given up."""
+    """Too many consecutive polls of the relay failed."""
 
     retryable = True
 
 
 class LumaDownloadError(LumaError):
     """
-    A file could not be fetched whole from where the relay keeps it. Nothing of it was kept.
+    A file could not be downloaded completely. No part of it was kept.
 
-    :param retryable: Whether trying again can help; downloads are free of charge.
+    :param retryable: Whether a retry can help; downloads are free of charge.
     """
 
     def __init__(self, message: str, *, retryable: bool, task_ids: Sequence[str] = ()) -> None:
@@ -230,17 +217,17 @@ class LumaDownloadError(LumaError):
 
 
 class LumaUnsafeLinkError(LumaDownloadError):
-    """A link or a redirect leads where artifacts are not fetched from, such as into the private network."""
+    """A URL or a redirect leads where downloads are refused, such as into the private network."""
 
     def __init__(self, message: str, *, task_ids: Sequence[str] = ()) -> None:
         super().__init__(message, retryable=False, task_ids=task_ids)
 
 
 class LumaStorageError(LumaError):
-    """The place where files are to be kept can't be read or written: full, forbidden or out of reach."""
+    """The storage can't be read or written: it is full, forbidden, unreachable, or has lost a value."""
 
     retryable = True
 
 
 class LumaFileExistsError(LumaError):
-    """A file is already where one was to be written, and ``on_existing`` is ``fail``."""
+    """The destination of a download exists, and ``on_existing`` is ``fail``."""

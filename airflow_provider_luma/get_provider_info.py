@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Airflow reads about the provider; it does so at every start, so this module stays cheap."""
+"""Describe the provider to Airflow, which reads this at every start: imports here must stay cheap."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def get_provider_info() -> dict[str, Any]:
     """Return the provider's metadata in the shape of Airflow's ``provider_info.schema.json``."""
     return {
         "package-name": "airflow-provider-luma",
-        "name": "Luma Dream Machine",
+        "name": _INTEGRATION,
         "description": (
             "`Luma Dream Machine <https://lumalabs.ai/dream-machine>`__ video generation "
             "through an API relay."
@@ -26,25 +26,10 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             }
         ],
-        "hooks": [
-            {"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_luma.hooks.luma"]},
-        ],
-        "operators": [
-            {
-                "integration-name": _INTEGRATION,
-                "python-modules": [
-                    "airflow_provider_luma.operators.artifacts",
-                    "airflow_provider_luma.operators.generate",
-                    "airflow_provider_luma.operators.base",
-                ],
-            },
-        ],
-        "sensors": [
-            {"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_luma.sensors.luma"]},
-        ],
-        "triggers": [
-            {"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_luma.triggers.luma"]},
-        ],
+        "hooks": _modules("hooks.luma"),
+        "operators": _modules("operators.artifacts", "operators.generate", "operators.base"),
+        "sensors": _modules("sensors.luma"),
+        "triggers": _modules("triggers.luma"),
         "cli": ["airflow_provider_luma.cli.definition.get_luma_cli_commands"],
         "plugins": [
             {"name": "luma", "plugin-class": "airflow_provider_luma.plugins.luma.LumaPlugin"},
@@ -66,3 +51,8 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
     }
+
+
+def _modules(*names: str) -> list[dict[str, Any]]:
+    modules = [f"airflow_provider_luma.{name}" for name in names]
+    return [{"integration-name": _INTEGRATION, "python-modules": modules}]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A retry policy for Airflow 3.3 and newer that heeds what the relay says."""
+"""Decide about retries by the relay's answer (Airflow 3.3 and newer)."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ else:
 
 class LumaRetryPolicy(RetryPolicy):
     """
-    Retry a failed task when the relay asks for it, not sooner; fail at once when no retry can help.
+    Retry a failed task no sooner than the relay asks; fail at once if no retry can help.
 
-    ``Retry-After`` of the relay becomes the delay before the next try if it is longer than the task's own
-    ``retry_delay``, up to an hour; otherwise ``retry_delay`` holds, and its exponential backoff. Errors that
-    aren't this provider's are left to the task's ``retries``. The submit operators use this policy unless
-    they are given another.
+    The relay's ``Retry-After`` becomes the delay before the next try if it is longer than the task's
+    ``retry_delay``, up to an hour; otherwise ``retry_delay`` applies, with its exponential backoff. Errors
+    of other packages are left to the task's ``retries``. The submit operators use this policy by default.
 
     .. code-block:: python
 
         LumaFetchArtifactsOperator(..., retries=3, retry_policy=LumaRetryPolicy())
 
-    :raises LumaConfigError: on an Airflow older than 3.3, which knows no retry policies.
+    :raises LumaConfigError: on an Airflow older than 3.3, which has no retry policies.
     """
 
     def __init__(self) -> None:
         if not AIRFLOW_V_3_3_PLUS:
-            raise LumaConfigError("LumaRetryPolicy needs Airflow 3.3: leave retry_policy out on older ones.")
+            raise LumaConfigError(
+                "LumaRetryPolicy needs Airflow 3.3 or newer: leave retry_policy out on older ones."
+            )
 
     def evaluate(
         self,
@@ -50,23 +51,23 @@ class LumaRetryPolicy(RetryPolicy):
         Decide about a failure, in the worker.
 
         :param exception: What failed the task.
-        :param try_number: Which try it was.
-        :param max_tries: How many there are.
+        :param try_number: The number of the try.
+        :param max_tries: How many tries there are.
         :param context: The task's context.
         """
         if not isinstance(exception, LumaError):
             return RetryDecision.default()
         if not exception.retryable:
-            return RetryDecision.fail("No retry can help against this error of the relay.")
+            return RetryDecision.fail("A retry can't resolve this error.")
         own = _retry_delay(context)
-        asked = exception.retry_after if isinstance(exception, LumaApiError) else None
-        delay = delay_before_retry(asked, own=own)
+        retry_after = exception.retry_after if isinstance(exception, LumaApiError) else None
+        delay = delay_before_retry(retry_after, own=own)
         if delay <= own:
             return RetryDecision.default()
-        return RetryDecision.retry(timedelta(seconds=delay), "The relay asked to wait so long.")
+        return RetryDecision.retry(timedelta(seconds=delay), "The relay asked for this delay.")
 
     def serialize(self) -> dict[str, Any]:
-        """Give what rebuilds the policy: nothing, it has no settings."""
+        """Return the policy's settings: it has none."""
         return {}
 
     @classmethod
@@ -74,7 +75,7 @@ class LumaRetryPolicy(RetryPolicy):
         """
         Rebuild the policy.
 
-        :param data: What :meth:`serialize` gave.
+        :param data: What :meth:`serialize` returned.
         """
         return cls()
 

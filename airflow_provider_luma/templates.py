@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tell literal arguments of an operator from templates and references, which have no value at parse time."""
+"""Distinguish literal arguments from templates and references, which have no value at parse time."""
 
 from __future__ import annotations
 
@@ -8,32 +8,22 @@ from typing import Any
 
 from airflow_provider_luma.exceptions import LumaConfigError
 
-# What a template may use where no task runs: what the run is, and what it was given.
-_RUN_NAMES = frozenset(
-    {
-        "dag_run",
-        "data_interval_end",
-        "data_interval_start",
-        "ds",
-        "ds_nodash",
-        "logical_date",
-        "params",
-        "run_id",
-        "ts",
-        "ts_nodash",
-        "ts_nodash_with_tz",
-    }
+# What a template may use where no task runs: the Dag run and its params.
+_RUN_NAMES = (
+    {"dag_run", "run_id", "params", "logical_date"}
+    | {"data_interval_start", "data_interval_end"}
+    | {"ds", "ds_nodash", "ts", "ts_nodash", "ts_nodash_with_tz"}
 )
 
 
 def is_template(value: object) -> bool:
-    """Whether a value is a text that Airflow renders before the task runs."""
+    """Return whether a value is a text that Airflow renders before the task runs."""
     return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
 def is_literal(value: Any) -> bool:
     """
-    Whether a value is what it will be at run time: no template and no reference to a task in it.
+    Return whether a value stays the same at run time: it holds no template and no reference to a task.
 
     :param value: An argument of an operator's constructor.
     """
@@ -46,10 +36,10 @@ def is_literal(value: Any) -> bool:
 
 def is_resolvable_without_a_worker(value: object) -> bool:
     """
-    Whether a value can be rendered where no task runs: a literal, or a template of the run alone.
+    Return whether a value can be rendered where no task runs: a literal, or a template of the Dag run.
 
-    Another task's output can't, neither as a reference nor pulled in a template, and variables and
-    connections can't without blocking a triggerer.
+    Another task's output can't, as a reference or pulled in a template. Variables and connections can't
+    without blocking a triggerer.
 
     :param value: The argument of an operator's constructor.
     """
@@ -61,10 +51,10 @@ def is_resolvable_without_a_worker(value: object) -> bool:
 
 
 def _names_in(template: str) -> set[str]:
-    # Here and not above: only Dags that start from triggers need it.
+    # Imported here because only Dags that start from triggers need it.
     from jinja2 import Environment, TemplateSyntaxError, meta
 
     try:
         return meta.find_undeclared_variables(Environment(autoescape=True).parse(template))
     except TemplateSyntaxError as error:
-        raise LumaConfigError(f"The template {template!r} can't be read: {error}") from None
+        raise LumaConfigError(f"The template {template!r} can't be parsed: {error}.") from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check numbers and JSON that users give: the only place where that is done."""
+"""Check numbers and JSON that users give: no other module does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def positive_seconds(name: str, value: object, *, most: float = MAX_SECONDS) -> 
 
     :param name: The parameter, for the message.
     :param value: What was given for it.
-    :param most: The longest duration that is right.
+    :param most: The longest duration that is allowed.
     :raises LumaConfigError: unless it is a finite number above 0 and at most *most*.
     """
     return _seconds(name, value, most=most, zero=False)
@@ -48,8 +48,8 @@ def whole_number(name: str, value: object, *, least: int, most: int | None = Non
 
     :param name: The parameter, for the message.
     :param value: What was given for it.
-    :param least: The smallest number that is right.
-    :param most: The largest number that is right, if there is one.
+    :param least: The smallest number that is allowed.
+    :param most: The largest number that is allowed; ``None`` means no limit.
     :raises LumaConfigError: for anything else, such as ``True`` or ``2.0``.
     """
     if (
@@ -65,12 +65,12 @@ def whole_number(name: str, value: object, *, least: int, most: int | None = Non
 
 def json_body(name: str, value: Any) -> bytes:
     """
-    Encode a value as JSON, without changing what it means.
+    Encode a value as JSON, without changing its meaning.
 
     :param name: What it is, for the message.
     :param value: What to encode.
-    :raises LumaConfigError: when it holds what JSON has no form for: a half of a surrogate pair in a text,
-        NaN or infinity (which would become ``null``), an integer of more than 64 bits, an object.
+    :raises LumaConfigError: if JSON can't represent it: a half of a surrogate pair in a text, NaN or infinity
+        (which would become ``null``), an integer of more than 64 bits, an object.
     """
     try:
         body = msgspec.json.encode(value)
@@ -82,9 +82,9 @@ def json_body(name: str, value: Any) -> bytes:
 
 def _check_numbers(value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"it has no form for the number {value!r}")
+        raise ValueError(f"JSON has no number {value!r}")
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
-        raise ValueError(f"{shown(value)} is larger than others can read")
+        raise ValueError(f"{shown(value)} has more than {_MOST_BITS} bits")
     if isinstance(value, Mapping):
         value = [*value.keys(), *value.values()]
     if isinstance(value, list | tuple):
@@ -94,16 +94,16 @@ def _check_numbers(value: Any) -> None:
 
 def shown(value: object) -> str:
     """
-    Return a value as it is shown in a message: its ``repr``, cut to a sane length.
+    Return a value's ``repr`` for a message, cut to 80 characters.
 
-    :param value: Anything, also what ``repr`` refuses, such as an integer of thousands of digits.
+    :param value: Anything, even if ``repr`` refuses it, such as an integer of thousands of digits.
     """
     if isinstance(value, int) and value.bit_length() > 3 * _SHOWN:
-        # Python refuses to write out integers of thousands of digits.
+        # Python refuses to convert integers of thousands of digits to text.
         return f"an integer of {value.bit_length()} bits"
     try:
         text = repr(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         text = f"a {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which Airflow this is, for the features that came after 3.1."""
+"""Find out which Airflow this is, for features that are newer than 3.1."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ AIRFLOW_V_3_3_PLUS = _RELEASE >= (3, 3)
 _STATS: Final = (
     ("airflow.observability.stats", ""),  # 3.3 and newer: functions
     ("airflow.observability.stats", "Stats"),  # 3.2: a class
-    ("airflow.stats", "Stats"),  # 3.1; later ones have the SDK's there
+    ("airflow.stats", "Stats"),  # 3.1; newer ones have the SDK's metrics there
 )
 
 
 def airflow_stats() -> Any:
     """
-    Return the metrics that Airflow's own processes have set up: ``incr``, ``gauge``, ``timing``.
+    Return the metrics of Airflow core (``incr``, ``gauge``, ``timing``), or ``None`` if there are none.
 
-    They are core's. The SDK has its own, which a triggerer leaves unset. ``None`` when there is nothing of
-    the kind, because a wait must not fail for want of metrics.
+    The SDK has metrics too, but a triggerer doesn't set them up. A wait must not fail for lack of metrics.
     """
     for module_name, attribute in _STATS:
         try:
@@ -40,5 +39,5 @@ def airflow_stats() -> Any:
         stats = getattr(module, attribute, None) if attribute else module
         if all(callable(getattr(stats, name, None)) for name in ("incr", "gauge", "timing")):
             return stats
-    log.warning("No metrics are sent: this Airflow has none that are known here.")
+    log.warning("No metrics are sent: this version of Airflow has no known metrics module.")
     return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From prompts to files: submit, wait without a worker, and keep videos and thumbnails in a local folder."""
+"""Submit prompts, wait without a worker, and keep videos and thumbnails in a local folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Param, task
+from airflow.sdk import DAG, Param, get_current_context, task
 
 from airflow_provider_luma.operators.artifacts import LumaFetchArtifactsOperator
 from airflow_provider_luma.operators.generate import LumaGenerateVideosOperator
@@ -26,7 +26,7 @@ with DAG(
             ["a paper boat on a quiet lake at dawn", "a red fox in falling snow", "a city of glass at night"],
             type="array",
             items={"type": "string", "minLength": 3},
-            description="One video is generated, and billed, for each.",
+            description="One video is generated and billed for each.",
         ),
         "folder": Param(
             f"file://{AIRFLOW_HOME}/luma-videos",
@@ -37,8 +37,8 @@ with DAG(
 ) as dag:
 
     @task
-    def requests(params: dict[str, Any]) -> list[dict[str, str]]:
-        return [{"prompt": prompt} for prompt in params["prompts"]]
+    def requests() -> list[dict[str, str]]:
+        return [{"prompt": prompt} for prompt in get_current_context()["params"]["prompts"]]
 
     submit = LumaGenerateVideosOperator(task_id="submit", requests=requests())
     wait = LumaTaskSensor(task_id="wait", luma_task_ids=submit.output, deferrable=True)
@@ -52,7 +52,7 @@ with DAG(
     )
 
     @task
-    def show(files: list[dict[str, Any]]) -> None:
+    def show(files: Any) -> None:
         for file in files:
             print(f"{file['path']}: {file['bytes']} bytes, SHA-256 {file['sha256']}")
 

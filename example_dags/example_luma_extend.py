@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A video and its continuation: submit, extend what came of it, and fetch the links of both."""
+"""Submit a video, extend it, and fetch the URLs of both."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from airflow.sdk import DAG, Param, task
 
@@ -19,7 +21,7 @@ with DAG(
             "the fox looks up and runs into the forest",
             type="string",
             minLength=3,
-            description="The video and its continuation are generated, and billed, each.",
+            description="Both the video and its continuation are generated and billed.",
         ),
     },
     default_args={"retries": 3},
@@ -40,7 +42,7 @@ with DAG(
     )
 
     @task
-    def show(records: list[dict]) -> None:
+    def show(records: Any) -> None:
         for record in records:
             print(record["prompt"], record["video_url"])
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One video in one task: submit it at most once, wait for it without a worker, and return its links."""
+"""Submit one video at most once, wait for it without a worker, and return its URLs, all in one task."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ with DAG(
             "a paper boat on a quiet lake at dawn",
             type="string",
             minLength=3,
-            description="One video is generated, and billed.",
+            description="One video is generated and billed.",
         ),
     },
 ) as dag:
-    # Retries are safe: they go on with the video that was bought.
+    # Retries are safe: they resume with the same video.
     video = LumaGenerateVideoOperator(
         task_id="video",
         prompt="{{ params.prompt }}",
@@ -35,7 +35,7 @@ with DAG(
     )
 
     @task
-    def show(record: dict[str, Any]) -> None:
+    def show(record: Any) -> None:
         print(record["id"], record["video_url"])
 
     show(video.output)

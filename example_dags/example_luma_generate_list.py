@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Twenty videos in one task, of which moderation refuses two: the other eighteen come all the same."""
+"""Submit twenty videos in one task; moderation refuses two, and the other eighteen are generated."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, Param, task
+from airflow.sdk import DAG, Param, XComArg, get_current_context, task
 
 from airflow_provider_luma.operators.generate import LumaGenerateVideosOperator
 
 ANIMALS = ("fox", "owl", "otter", "heron", "lynx", "hare", "stag", "wren", "seal", "crane")
 PROMPTS = [f"a {animal} {place}" for place in ("in falling snow", "at dusk") for animal in ANIMALS]
-# Words like this one are what moderation looks for; the sandbox does, too.
+# Moderation refuses prompts with words like this one; so does the sandbox.
 PROMPTS[3] += ", nsfw"
 PROMPTS[14] += ", nsfw"
 
@@ -25,16 +25,17 @@ with DAG(
             PROMPTS,
             type="array",
             items={"type": "string", "minLength": 3},
-            description="One video is generated, and billed, for each that isn't refused.",
+            description="One video is generated and billed for each that isn't refused.",
         ),
     },
 ) as dag:
 
     @task
-    def requests(params: dict[str, Any]) -> list[dict[str, Any]]:
-        return [{"prompt": prompt, "model_name": "ray-v2"} for prompt in params["prompts"]]
+    def requests() -> list[dict[str, str]]:
+        prompts = get_current_context()["params"]["prompts"]
+        return [{"prompt": prompt, "model_name": "ray-v2"} for prompt in prompts]
 
-    # Common plans allow about 20 submits a minute. A retry goes on with the first that was not sent.
+    # Common plans allow about 20 submits a minute. A retry resumes with the first request that was not sent.
     videos = LumaGenerateVideosOperator(
         task_id="videos",
         requests=requests(),
@@ -46,10 +47,10 @@ with DAG(
     )
 
     @task
-    def show(records: list[dict[str, Any]], refused: list[dict[str, Any]]) -> None:
+    def show(records: Any, refused: Any) -> None:
         for record in records:
             print(record["id"], record["video_url"])
         for request in refused:
             print("refused:", request["prompt"], request["reason"])
 
-    show(videos.output, videos.output["refused"])
+    show(videos.output, XComArg(videos, "refused"))

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole pipeline: submit prompts, wait without a worker, hand each video to a task of its own."""
+"""Submit prompts, wait without a worker, and pass each video to a mapped task."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from airflow.sdk import DAG, Param, task
+from airflow.sdk import DAG, Param, get_current_context, task
 
 from airflow_provider_luma.operators.artifacts import LumaFetchArtifactsOperator
 from airflow_provider_luma.operators.generate import LumaGenerateVideosOperator
@@ -21,16 +19,16 @@ with DAG(
             ["a paper boat on a quiet lake at dawn", "a red fox in falling snow", "a city of glass at night"],
             type="array",
             items={"type": "string", "minLength": 3},
-            description="One video is generated, and billed, for each.",
+            description="One video is generated and billed for each.",
         ),
     },
 ) as dag:
 
     @task
-    def requests(params: dict[str, Any]) -> list[dict[str, str]]:
-        return [{"prompt": prompt} for prompt in params["prompts"]]
+    def requests() -> list[dict[str, str]]:
+        return [{"prompt": prompt} for prompt in get_current_context()["params"]["prompts"]]
 
-    # Retries are safe: they go on with the first video that was not bought.
+    # Retries are safe: they resume with the first request that was not sent.
     submit = LumaGenerateVideosOperator(task_id="submit", requests=requests(), retries=3)
     wait = LumaTaskSensor(task_id="wait", luma_task_ids=submit.output, deferrable=True)
     fetch = LumaFetchArtifactsOperator(task_id="fetch", luma_task_ids=wait.output)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Keep finished videos in S3, and tell the Dags that wait for them.
+Keep completed videos in S3, and update the asset that other Dags are scheduled on.
 
-Needs ``apache-airflow-providers-amazon[s3fs]`` and a connection ``aws_default``; any store that speaks S3
-will do, with its address as ``endpoint_url`` in the connection's extra.
+Needs ``apache-airflow-providers-amazon[s3fs]`` and a connection ``aws_default``. Any S3-compatible store
+works, with its URL as ``endpoint_url`` in the connection's extra.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The smallest pipeline: wait for videos that something else has submitted, and take their links."""
+"""Wait for videos that something else has submitted, and fetch their URLs: the smallest pipeline."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from airflow.sdk import DAG, Param, task
 
@@ -28,7 +30,7 @@ with DAG(
     fetch = LumaFetchArtifactsOperator(task_id="fetch", luma_task_ids=wait.output)
 
     @task
-    def show(records: list[dict]) -> None:
+    def show(records: Any) -> None:
         for record in records:
             print(record["id"], record["video_url"])
 

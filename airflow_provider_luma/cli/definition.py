@@ -171,7 +171,7 @@ COMMANDS: Final = (
         help="Buy a video; this costs money",
         description=(
             "Submit one video and print its id. THIS COSTS MONEY: the relay bills every video it takes.\n"
-            "The request is sent exactly once. When it stays unknown whether the relay took it (exit\n"
+            "The request is sent exactly once. When it stays unknown whether the relay accepted it (exit\n"
             "code 5, also after Ctrl-C), look into the relay's task list or bill\n"
             "before you send it again. The id is printed on standard error, too.\n"
             "What isn't given is left to the relay."

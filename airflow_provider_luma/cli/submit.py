@@ -25,7 +25,7 @@ _GRACE: Final = 5.0
 
 class Submitted(NamedTuple):
     """
-    A submit that the relay took.
+    A submit that the relay accepted.
 
     :param task: The new task.
     :param interrupted: Whether Ctrl-C or SIGTERM came meanwhile.
@@ -45,7 +45,7 @@ def submit_once(send: Callable[[], LumaTask], output: Output, *, what: str) -> S
     :param send: Sends the request, exactly once.
     :param output: Where the id is said.
     :param what: The request in words, by which a person finds it at the relay.
-    :raises LumaAmbiguousSubmitError: when it is unknown whether the relay took the request.
+    :raises LumaAmbiguousSubmitError: when it is unknown whether the relay accepted the request.
     :raises LumaError: when the relay certainly did not take it.
     """
     at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -86,8 +86,8 @@ def submit_once(send: Callable[[], LumaTask], output: Output, *, what: str) -> S
 
 def _unknown(what: str, at: str, why: str) -> LumaAmbiguousSubmitError:
     return LumaAmbiguousSubmitError(
-        f"It is unknown whether the relay took the request: it may be running and billed. {why} Look into "
-        f"the relay's task list or bill for {what}, sent at {at}, before you send it again."
+        f"It is unknown whether the relay accepted the request: it may be running and billed. {why} Look "
+        f"into the relay's task list or bill for {what}, sent at {at}, before you send it again."
     )
 
 

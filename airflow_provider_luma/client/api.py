@@ -249,7 +249,7 @@ class LumaClient:
 
         :param request: What to generate.
         :return: The new task, usually pending.
-        :raises LumaAmbiguousSubmitError: when it is unknown whether the relay took it.
+        :raises LumaAmbiguousSubmitError: when it is unknown whether the relay accepted it.
         :raises LumaError: when the relay certainly didn't take it; ``retryable`` says whether a
             retry can help.
         """
@@ -262,7 +262,7 @@ class LumaClient:
         :param task_id: The task whose video to extend.
         :param request: How to extend it.
         :return: The new task, usually pending.
-        :raises LumaAmbiguousSubmitError: when it is unknown whether the relay took it.
+        :raises LumaAmbiguousSubmitError: when it is unknown whether the relay accepted it.
         :raises LumaError: when the relay certainly didn't take it; ``retryable`` says whether a
             retry can help.
         """
@@ -332,6 +332,6 @@ def _check_id(task_id: str) -> str:
 
 def _ambiguous(cause: LumaError) -> LumaAmbiguousSubmitError:
     return LumaAmbiguousSubmitError(
-        f"It is unknown whether the relay took the request: it may be running and billed. {cause} "
+        f"It is unknown whether the relay accepted the request: it may be running and billed. {cause} "
         "Check the relay's task list or bill before you submit it again."
     )

@@ -50,7 +50,7 @@ _MAX_DEPTH: Final = 5
 
 
 class Booked(msgspec.Struct, frozen=True):
-    """The relay took the request: it runs and is billed."""
+    """The relay accepted the request: it runs and is billed."""
 
     task: LumaTask
 

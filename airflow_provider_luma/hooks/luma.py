@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an Airflow connection to a :class:`~airflow_provider_luma.client.LumaClient`."""
+"""Make a :class:`~airflow_provider_luma.client.LumaClient` from an Airflow connection."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _TEST_TIMEOUT = 10.0
 
 class LumaHook(BaseHook):
     """
-    Connection and authentication to a Luma relay; the calls themselves are the client's.
+    Connect to a Luma relay; the calls themselves are the client's.
 
-    The connection (type ``luma``) holds the base URL as host and the API key as password; the extras
-    are ``batch_size``, ``connect_timeout``, ``read_timeout``, ``verify`` and ``proxies``.
+    The connection (type ``luma``) has the base URL as its host, the API key as its password, and the extras
+    that :data:`~airflow_provider_luma.connection_fields.EXTRA_FIELDS` describes.
 
     .. code-block:: python
 
@@ -47,26 +47,26 @@ class LumaHook(BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Give the form's extra fields to Airflow 3.1; later ones read them from the provider info."""
+        """Return the form's extra fields, for Airflow 3.1; newer ones read them from the provider info."""
         return connection_fields.form_widgets()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Give the form's layout to Airflow 3.1; later ones read it from the provider info."""
+        """Return the form's layout, for Airflow 3.1; newer ones read it from the provider info."""
         return connection_fields.ui_field_behaviour()
 
     @cached_property
     def settings(self) -> RelaySettings:
         """
-        What the connection says, checked.
+        Read the connection and check it.
 
-        :raises LumaConfigError: naming the connection and the field that is wrong.
+        :raises LumaConfigError: naming the connection and the field.
         """
         return settings_of(self.luma_conn_id, self.get_connection(self.luma_conn_id))
 
     @cached_property
     def client(self) -> LumaClient:
-        """The client for this connection; it is made once and keeps its HTTP connections."""
+        """Return the client for this connection; it is made once and keeps its HTTP connections."""
         return self.settings.client()
 
     def get_conn(self) -> LumaClient:
@@ -79,21 +79,21 @@ class LumaHook(BaseHook):
         Read the connection without blocking the event loop, for triggers.
 
         :param luma_conn_id: Id of the Airflow connection.
-        :raises LumaConfigError: naming the connection and the field that is wrong.
-        :raises LumaUnavailableError: when there is no such connection now.
+        :raises LumaConfigError: naming the connection and the field.
+        :raises LumaUnavailableError: if Airflow doesn't find the connection.
         """
         try:
             connection = await get_async_connection(luma_conn_id)
         except AirflowNotFoundException as error:
-            # Airflow says the same while its API server or a secrets backend is out of reach.
+            # Airflow raises the same while its API server or a secrets backend is unreachable.
             raise LumaUnavailableError(f"Connection {luma_conn_id!r} can't be read: {error}") from error
         return settings_of(luma_conn_id, connection)
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Check host and key with one query for an id that doesn't exist: free of charge, at most 15 s.
+        Check host and key with one query for an id that doesn't exist. It is free and takes at most 15 s.
 
-        :return: Whether it works, and what is wrong if it doesn't.
+        :return: Whether it works, and a message.
         """
         try:
             settings = self.settings
@@ -110,11 +110,11 @@ class LumaHook(BaseHook):
 
 def settings_of(conn_id: str, connection: Connection | StoredConnection) -> RelaySettings:
     """
-    Check what a connection says.
+    Read a connection's settings and check them.
 
     :param conn_id: Its id, for errors.
     :param connection: The connection, as a task or as Airflow's own commands get it.
-    :raises LumaConfigError: naming the connection and the field that is wrong.
+    :raises LumaConfigError: naming the connection and the field.
     """
     try:
         return RelaySettings.from_fields(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hand the files of completed Luma tasks to the next task."""
+"""Fetch the URLs of completed Luma tasks' artifacts for the next task."""
 
 from __future__ import annotations
 
@@ -18,36 +18,35 @@ from airflow_provider_luma.task_ids import check_task_ids, parse_task_ids
 from airflow_provider_luma.text import shorten_list
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
     from airflow_provider_luma.client.artifacts import Artifact
 
 
 class LumaFetchArtifactsOperator(BaseOperator):
     """
-    Ask the relay for the files of completed tasks and hand their links on.
+    Fetch the artifact URLs of completed Luma tasks and return them.
 
-    Links expire, so they are asked for afresh each time this task runs; that is free of charge and safe
-    to retry.
+    URLs expire, so each run of this task fetches new ones; that is free of charge and safe to retry.
 
     Returns one flat record per id, in input order, with the fields ``id``, ``video_url``,
     ``video_raw_url``, ``thumbnail_url``, ``last_frame_url``, ``width``, ``height`` (pixels), ``duration``
-    (seconds), ``prompt``, ``aspect_ratio`` and ``created_at`` (ISO 8601); pushes ``video_urls``, the list
-    of the video links, as an XCom of its own: ``fetch.output["video_urls"]``. Airflow maps tasks over
-    return values alone, so one mapped task per link takes
-    ``.expand(video_url=fetch.output.map(lambda record: record["video_url"]))``.
+    (seconds), ``prompt``, ``aspect_ratio`` and ``created_at`` (ISO 8601). Pushes ``video_urls``, the list
+    of the video URLs, as a second XCom: ``fetch.output["video_urls"]``. Airflow maps tasks only over return
+    values, so use ``.expand(video_url=fetch.output.map(lambda record: record["video_url"]))`` for one mapped
+    task per URL.
 
-    With ``manifest_path`` the records go to that file as JSON Lines, and the XCom carries only
-    ``{"manifest_path": …, "count": …}``: right for thousands of ids.
+    With ``manifest_path`` the records are written to that file as JSON Lines, and the return value is only
+    ``{"manifest_path": …, "count": …}``: use it for thousands of ids.
 
-    The task fails when a wanted link is missing, naming the ids: without retries when the Luma task failed
-    or the relay doesn't know it; with retries when it isn't finished or its link is late.
+    The task fails if a required URL is missing, and names the ids: without retries if the Luma task failed or
+    the relay doesn't know it; with retries if it isn't completed or its URL is late.
 
     :param luma_task_ids: A list of ids, one id, or a template that renders to either. (templated)
     :param luma_conn_id: Id of the Airflow connection. (templated)
-    :param artifacts: Which links must exist: any of ``video``, ``video_raw``, ``thumbnail``, ``last_frame``.
-    :param manifest_path: An ``ObjectStoragePath`` or its text, such as ``s3://bucket/run.jsonl``; the file
-        is replaced. (templated)
+    :param artifacts: Which URLs must exist: any of ``video``, ``video_raw``, ``thumbnail``, ``last_frame``.
+    :param manifest_path: An ``ObjectStoragePath`` or its URL, such as ``s3://bucket/run.jsonl``; an existing
+        file is replaced. (templated)
     """
 
     template_fields: Sequence[str] = ("luma_task_ids", "luma_conn_id", "manifest_path")
@@ -56,7 +55,7 @@ class LumaFetchArtifactsOperator(BaseOperator):
     def __init__(
         self,
         *,
-        luma_task_ids: Sequence[str] | str,
+        luma_task_ids: Sequence[str | XComArg] | str | XComArg,
         luma_conn_id: str = LumaHook.default_conn_name,
         artifacts: Sequence[Artifact] = ("video",),
         manifest_path: ObjectStoragePath | str | None = None,
@@ -68,19 +67,19 @@ class LumaFetchArtifactsOperator(BaseOperator):
         self.luma_task_ids = luma_task_ids
         self.luma_conn_id = luma_conn_id
         self.artifacts = artifacts
-        # A path object can't be rendered as a template.
+        # Airflow can't render a path object as a template.
         self.manifest_path = (
             str(manifest_path) if isinstance(manifest_path, ObjectStoragePath) else manifest_path
         )
 
     def execute(self, context: Context) -> list[dict[str, Any]] | dict[str, Any]:
-        """Fetch the records and hand them on."""
+        """Fetch the records; return them or write them to the manifest."""
         with final_errors_fail_the_task():
             ids = parse_task_ids(self.luma_task_ids)
             tasks = LumaHook(self.luma_conn_id).client.get_tasks(ids)
             self._check(ids, tasks)
         records = [ArtifactRecord.of(tasks[task_id]) for task_id in ids]
-        self.log.info("Fetched the links of %d Luma tasks.", len(records))
+        self.log.info("Fetched the URLs of %d Luma tasks.", len(records))
         if self.manifest_path is not None:
             return self._write_manifest(self.manifest_path, records)
         if self.do_xcom_push:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the operators that buy videos have in common: sending once, remembering it, waiting if wanted."""
+"""Submit once, remember it across tries, and wait if wanted: the base of the submit operators."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import msgspec
 from airflow.providers.common.compat.sdk import (
@@ -23,7 +24,6 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 from airflow_provider_luma.client.artifacts import ArtifactRecord
 from airflow_provider_luma.delays import delay_before_retry
 from airflow_provider_luma.exceptions import (
-    LumaAmbiguousSubmitError,
     LumaApiError,
     LumaConfigError,
     LumaConnectionError,
@@ -31,17 +31,16 @@ from airflow_provider_luma.exceptions import (
     LumaInterruptedError,
     LumaMissingArtifactError,
     LumaTimeoutError,
-    shorten_ids,
 )
 from airflow_provider_luma.hooks.luma import LumaHook
 from airflow_provider_luma.links.luma import LumaVideosLink
 from airflow_provider_luma.outcomes import check_report, final_errors_fail_the_task, time_limit
 from airflow_provider_luma.retries import LumaRetryPolicy
-from airflow_provider_luma.state import MemoryStore
 from airflow_provider_luma.submitting.ledger import Ledger, OnClear, Try
 from airflow_provider_luma.submitting.submission import Submission
 from airflow_provider_luma.submitting.submitter import OnAmbiguous, Stop, SubmitPolicy, Submitter
-from airflow_provider_luma.task_state import is_emptied_on_success, may_lose_values, task_state_store
+from airflow_provider_luma.task_state import open_ledger, task_state_store
+from airflow_provider_luma.text import shorten_list
 from airflow_provider_luma.triggers.luma import LumaTaskTrigger
 from airflow_provider_luma.validation import positive_seconds, shown
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
@@ -55,14 +54,16 @@ if TYPE_CHECKING:
 
 _PUSH_EVERY: Final = 2.0
 _MAX_TIMEOUT: Final = 366 * 86_400.0
-"""Seconds: a longer wait than Luma tasks and their links ever last; much more overflows dates in Airflow."""
+"""Seconds: longer than Luma tasks and their URLs last. A much longer timeout overflows dates in Airflow."""
 
 
 class LumaSubmitOperator(BaseOperator):
     """
-    What the submit operators have in common, and no operator by itself.
+    Base of the submit operators.
 
     :class:`~airflow_provider_luma.operators.generate.LumaGenerateVideoOperator` describes its parameters.
+
+    :raises LumaConfigError: if an argument can't be right.
     """
 
     ui_color = "#d9f2e6"
@@ -99,11 +100,11 @@ class LumaSubmitOperator(BaseOperator):
 
     @abstractmethod
     def _submissions(self) -> list[Submission]:
-        """Return what to submit, checked."""
+        """Return what to submit, and check it."""
 
     @abstractmethod
     def _result(self, values: Sequence[Any]) -> Any:
-        """Shape what this operator returns from one value per submitted submission."""
+        """Return the operator's result, given one value per submitted request."""
 
     def _submit_policy(self) -> SubmitPolicy:
         return SubmitPolicy(on_ambiguous=self.on_ambiguous)
@@ -111,26 +112,27 @@ class LumaSubmitOperator(BaseOperator):
     def _wait_policy(self, refused: int) -> WaitPolicy:
         return WaitPolicy(max_failed=0, missing_polls=self.missing_polls)
 
+    @final
     def _check_arguments(self) -> None:
         """
-        Refuse arguments that can't be right, before anything is sent.
+        Check the arguments of the base class.
 
         :raises LumaConfigError: naming the argument and its value.
         """
-        self._submit_policy()
-        self._wait_policy(0)
+        SubmitPolicy(on_ambiguous=self.on_ambiguous)
+        WaitPolicy(missing_polls=self.missing_polls)
         if self.on_clear not in ("restart", "resume"):
-            raise LumaConfigError(f"on_clear must be 'anew' or 'continue'; got {shown(self.on_clear)}.")
+            raise LumaConfigError(f"on_clear must be 'restart' or 'resume'; got {shown(self.on_clear)}.")
         positive_seconds("poll_interval", self.poll_interval)
         positive_seconds("timeout", self.timeout, most=_MAX_TIMEOUT)
 
     def execute(self, context: Context) -> Any:
-        """Submit what was not submitted before; then wait, if wanted."""
+        """Submit what previous tries have not; then wait, if wanted."""
         with self._ended(context), self._final_errors_fail_the_task(context):
-            # Again, for pre_execute or a subclass may have set others.
+            # Again, because pre_execute or a subclass may have set others.
             self._check_arguments()
-            submissions = self._submissions()
-            submitter = self._submit(context, submissions)
+            policy = self._submit_policy()
+            submitter = self._submit(context, self._submissions(), policy)
             ids = submitter.submitted_ids
             if not (self.wait_for_completion and ids):
                 return self._result(ids)
@@ -140,7 +142,7 @@ class LumaSubmitOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """
-        Come back from the triggerer. Submits nothing.
+        Resume after the triggerer's wait. Submits nothing.
 
         :param event: The trigger's report.
         """
@@ -148,9 +150,9 @@ class LumaSubmitOperator(BaseOperator):
             return self._conclude(context, msgspec.convert(event, Report))
 
     def on_kill(self) -> None:
-        """Send nothing more. The API has no cancel: what was submitted goes on and is billed."""
-        # Runs in a signal handler: nothing here may wait for what it has interrupted. It may come before
-        # there is anything to stop, and what begins afterwards must know of it.
+        """Send nothing more. The API has no cancel: what was submitted keeps running and is billed."""
+        # This runs in a signal handler, so it must not wait for what the signal has interrupted. It may run
+        # before there is anything to stop, so what starts later must see it.
         self._killed = True
         if self._stop is not None:
             self._stop.ask()
@@ -158,20 +160,20 @@ class LumaSubmitOperator(BaseOperator):
             return
         ids = self._submitter.submitted_ids
         self.log.warning(
-            "Stopped from outside: nothing more is submitted. The relay can't cancel, so %d submitted Luma "
-            "tasks go on and are billed: %s. A retry goes on from there%s.",
+            "The task was killed: nothing more is submitted. The relay has no cancel, so %d submitted Luma "
+            "tasks keep running and are billed: %s.%s",
             len(ids),
             ", ".join(ids) or "none",
-            "" if AIRFLOW_V_3_3_PLUS else " on Airflow 3.3 and newer",
+            " A retry resumes from there." if AIRFLOW_V_3_3_PLUS else "",
         )
 
     @contextmanager
     def _ended(self, context: Context) -> Iterator[None]:
-        """Write down when this try is over and no retry follows, so that a clear differs from a retry."""
+        """Write the end of this try if no retry follows, so that a later clear isn't taken for a retry."""
         try:
             yield
         except LumaInterruptedError:
-            # It was stopped in mid-work: the next try continues it.
+            # The next try resumes what this one could not complete, even after a clear.
             raise
         except AirflowFailException:
             self._write_the_end(context)
@@ -190,10 +192,10 @@ class LumaSubmitOperator(BaseOperator):
         try:
             Ledger(store, current=self._try(context), on_clear=self.on_clear).end()
         except Exception:
-            # The outcome of this try stands. Only a later clear will not buy everything again.
+            # The outcome of this try stands. Without a written end, a later clear resumes this run.
             self.log.warning(
-                "The end of this try could not be written into Airflow's task state store, so a clear of "
-                "this task will continue with what is submitted, as a retry does.",
+                "The end of this try could not be written to Airflow's task state store, so a clear of this "
+                "task will resume what was submitted, as a retry does.",
                 exc_info=True,
             )
 
@@ -214,26 +216,21 @@ class LumaSubmitOperator(BaseOperator):
         except LumaError as error:
             if task_state_store(context) is not None or self.on_ambiguous == "resubmit":
                 raise
-            # Where nothing is kept between tries, a retry could only say that it knows nothing.
+            # Without a store, a retry could only fail because it doesn't know what this try has submitted.
             raise AirflowFailException(str(error)) from error
 
-    def _submit(self, context: Context, submissions: Sequence[Submission]) -> Submitter:
+    def _submit(self, context: Context, submissions: Sequence[Submission], policy: SubmitPolicy) -> Submitter:
         hook = LumaHook(self.luma_conn_id)
         stop = self._stop = Stop()
         if self._killed:
             stop.ask()
-        ledger = self._ledger(context)
-        tasks: dict[str, dict[str, Any]] = {}
-        # What is in Airflow's store is safe already. Otherwise this XCom is all that outlives the worker.
-        push_every = 0.0 if task_state_store(context) is None else _PUSH_EVERY
-        pushed_at = -inf
-
-        def on_submitted(number: int, task_id: str, at: str) -> None:
-            nonlocal pushed_at
-            tasks[task_id] = {"index": number, "prompt": submissions[number].short_prompt, "submitted_at": at}
-            if time.monotonic() - pushed_at >= push_every:
-                self._push(context, luma_tasks=tasks)
-                pushed_at = time.monotonic()
+        store = task_state_store(context)
+        ledger = open_ledger(
+            store, current=self._try(context), on_clear=self.on_clear, on_ambiguous=self.on_ambiguous
+        )
+        # Ids in Airflow's store are safe. Without it, this XCom is all that outlives a killed worker.
+        push_every = 0.0 if store is None else _PUSH_EVERY
+        tasks = _SubmittedTasks(submissions, partial(self._push, context), every=push_every)
 
         def submit() -> Submitter:
             submitter = self._submitter = Submitter(
@@ -241,39 +238,39 @@ class LumaSubmitOperator(BaseOperator):
                 submissions,
                 ledger=ledger,
                 connection=f"{self.luma_conn_id} {hook.client.base_url}",
-                policy=self._submit_policy(),
-                on_submitted=on_submitted,
+                policy=policy,
+                on_submitted=tasks.add,
                 stop=stop,
             )
             try:
                 submitter.run()
             except BaseException:
                 try:
-                    self._push(context, luma_tasks=tasks, **self._refused(submitter, submissions))
+                    self._push(context, luma_tasks=tasks.by_id, **self._refused(submitter, submissions))
                 except Exception:
-                    # Must not hide why submitting was broken off.
-                    self.log.exception("What was submitted could not be pushed as XCom.")
+                    # It must not hide why submitting failed.
+                    self.log.exception("The submitted ids could not be pushed as an XCom.")
                 raise
-            self._push(context, luma_tasks=tasks, **self._refused(submitter, submissions))
+            self._push(context, luma_tasks=tasks.by_id, **self._refused(submitter, submissions))
             return submitter
 
         self._push_link(context)
-        return submit() if task_state_store(context) is not None else self._retried_here(submit, stop)
+        return submit() if store is not None else self._retried_here(submit, stop)
 
     def _retried_here(self, submit: Callable[[], Submitter], stop: Stop) -> Submitter:
         """
-        Use the task's retries within this try, for what the relay could not take.
+        Retry passing refusals within this try, as often as the task's ``retries`` allows.
 
-        For Airflows that keep nothing between tries: what is known is in this process.
+        This is for an Airflow without a store, where only this process knows what was submitted.
         """
 
         def delay(state: RetryCallState) -> float:
-            asked = getattr(state.outcome and state.outcome.exception(), "retry_after", None)
-            return delay_before_retry(asked, own=self.retry_delay.total_seconds())
+            retry_after = getattr(state.outcome and state.outcome.exception(), "retry_after", None)
+            return delay_before_retry(retry_after, own=self.retry_delay.total_seconds())
 
         def announce(state: RetryCallState) -> None:
             error = state.outcome and state.outcome.exception()
-            self.log.warning("Trying again in %.0f s: %s", state.upcoming_sleep, error)
+            self.log.warning("Retrying in %.0f s: %s", state.upcoming_sleep, error)
 
         return Retrying(
             retry=retry_if_exception(_can_be_retried_here),
@@ -287,56 +284,16 @@ class LumaSubmitOperator(BaseOperator):
     def _refused(self, submitter: Submitter, submissions: Sequence[Submission]) -> dict[str, Any]:
         return {}
 
-    def _ledger(self, context: Context) -> Ledger:
-        current = self._try(context)
-        store = task_state_store(context)
-        if store is None:
-            if self.on_clear == "resume":
-                self.log.warning("on_clear='resume' needs Airflow 3.3: this one keeps nothing between tries.")
-            # Neither a retry nor a clear can be excluded for any other try.
-            if current.number > 1:
-                self._know_nothing(current, "This Airflow keeps nothing between tries (3.3 does)")
-            return Ledger(MemoryStore(), current=current)
-        if self.on_clear == "resume" and is_emptied_on_success():
-            self.log.warning(
-                "[state_store] clear_on_success is on: Airflow forgets what this task submitted as soon as "
-                "it succeeds, so a clear after that can't continue with it, and fails. Switch it off to use "
-                "on_clear='resume'."
-            )
-        ledger = Ledger(store, current=current, on_clear=self.on_clear)
-        if ledger.is_empty and current.number > 1:
-            if self.on_clear == "resume" and is_emptied_on_success():
-                self._know_nothing(current, "[state_store] clear_on_success is on, and nothing is kept")
-            elif may_lose_values():
-                self._know_nothing(current, "[state_store] backend isn't the database, and holds nothing")
-        return ledger
-
-    def _know_nothing(self, current: Try, reason: str) -> None:
-        """
-        Refuse to submit where earlier tries may have submitted, unless the user wants that.
-
-        :param current: This try.
-        :param reason: Why nothing is known of them.
-        """
-        if self.on_ambiguous == "resubmit":
-            self.log.warning("%s: earlier tries may have submitted what this one submits.", reason)
-            return
-        raise LumaAmbiguousSubmitError(
-            f"{reason}, so it is unknown what the tries before try {current.number} of this task have "
-            "submitted: it may be running and billed. Look into their logs, which name every id, and into "
-            "the relay's task list or bill. To submit everything, perhaps again, set on_ambiguous='resubmit' "
-            "and clear this task; or start a new Dag run."
-        )
-
     def _push(self, context: Context, **xcoms: Any) -> None:
         if self.do_xcom_push:
             for key, value in xcoms.items():
                 context["ti"].xcom_push(key=key, value=value)
 
     def _push_link(self, context: Context) -> None:
-        # Airflow does so when the task ends: too late for who wants to look on, and for a killed worker.
+        # Airflow pushes extra links only when the task ends; push now so that the link works while the task
+        # runs and after a crash.
         link = self.operator_extra_links[0]
-        # Airflow itself hands the instance on as its key.
+        # Airflow itself passes the task instance as its key.
         instance: Any = context["ti"]
         self._push(context, **{link.xcom_key: link.get_link(self, ti_key=instance)})
 
@@ -378,12 +335,28 @@ class LumaSubmitOperator(BaseOperator):
         tasks = LumaHook(self.luma_conn_id).client.get_tasks(report.completed)
         if lost := [task_id for task_id in report.completed if task_id not in tasks]:
             raise LumaMissingArtifactError(
-                f"The relay told {len(lost)} completed tasks and then left them out of an answer: "
-                f"{shorten_ids(lost)}. A retry asks for them again, free of charge.",
+                f"The relay reported {len(lost)} tasks as completed and then left them out of an answer: "
+                f"{shorten_list(lost)}. A retry queries them again, free of charge.",
                 retryable=True,
                 task_ids=lost,
             )
         return self._result([ArtifactRecord.of(tasks[task_id]).to_dict() for task_id in report.completed])
+
+
+class _SubmittedTasks:
+    """Push the XCom ``luma_tasks`` while ids become known, not more often than every so many seconds."""
+
+    def __init__(self, submissions: Sequence[Submission], push: Callable[..., None], *, every: float) -> None:
+        self.by_id: dict[str, dict[str, Any]] = {}
+        self._submissions, self._push, self._every = submissions, push, every
+        self._pushed_at = -inf
+
+    def add(self, number: int, task_id: str, at: str) -> None:
+        prompt = self._submissions[number].short_prompt
+        self.by_id[task_id] = {"index": number, "prompt": prompt, "submitted_at": at}
+        if time.monotonic() - self._pushed_at >= self._every:
+            self._push(luma_tasks=self.by_id)
+            self._pushed_at = time.monotonic()
 
 
 def _can_be_retried_here(error: BaseException) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Buy videos: submit generations and extensions, each at most once, and wait for them if wanted."""
+"""Submit generations and extensions, each at most once, and wait for their videos if wanted."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_luma.client.requests import ExtensionRequest, GenerationRequest, read_request
-from airflow_provider_luma.exceptions import LumaConfigError, shorten_ids
+from airflow_provider_luma.client.requests import ExtensionRequest, GenerationRequest, Request, read_request
+from airflow_provider_luma.exceptions import LumaConfigError
 from airflow_provider_luma.operators.base import LumaSubmitOperator
 from airflow_provider_luma.submitting.submission import Submission
 from airflow_provider_luma.submitting.submitter import SubmitPolicy
 from airflow_provider_luma.task_ids import check_task_ids, parse_task_ids
 from airflow_provider_luma.templates import is_literal
-from airflow_provider_luma.text import shorten
+from airflow_provider_luma.text import shorten, shorten_list
 from airflow_provider_luma.waiting.progress import WaitPolicy
 
 if TYPE_CHECKING:
+    from airflow.sdk import XComArg
+
     from airflow_provider_luma.submitting.submitter import Submitter
 
 
@@ -26,24 +28,24 @@ class LumaGenerateVideoOperator(LumaSubmitOperator):
     """
     Submit one video, at most once, and return its id; or wait for it and return its artifact record.
 
-    A submit costs money, and the relay can't tell a repeated one. On Airflow 3.3 and newer this operator
-    writes down what it is about to send and what came of it, so that a retry after any crash goes on with
-    the video that was bought. Where nobody can know whether the relay took the job (a read timeout, a
-    dropped connection, a worker that died in that moment) the task fails without using its retries and says
-    what to do. So retries are always safe here: give the task some.
+    A submit costs money, and the relay doesn't recognise a repeated one. On Airflow 3.3 and newer this
+    operator writes what it is about to send and what the outcome was, so a retry after any crash resumes with
+    the same video. If it is unknown whether the relay accepted the request (after a read timeout, a dropped
+    connection or a worker that died during the submit), the task fails without using its retries and says
+    what to do. Retries are therefore always safe here: give the task some.
 
-    Two things buy another video, and say so in the log. A *clear* of an ended task does; one of a task that
-    is running or deferred counts as a retry. Changed inputs do: mind templates that render to something else
-    in each try, such as a link that is signed again.
+    Two things submit another video, and the log says so. A *clear* of an ended task does; a clear of a
+    running or deferred task counts as a retry. Changed inputs do: beware of templates that render differently
+    in each try, such as a presigned URL.
 
-    Airflow before 3.3 keeps nothing between tries. There the ``retries`` serve passing refusals alone, within
-    the first try; any later try, after a crash or a clear, fails and says so rather than pay twice.
+    Airflow before 3.3 keeps no state between tries. There, ``retries`` apply to passing refusals within the
+    first try; any later try, after a crash or a clear, fails instead of being billed twice.
 
-    What the relay refuses isn't billed: passing refusals (busy, upstream trouble) are retried within the
-    task's ``retries``, no sooner than the relay asks for; others fail at once with the relay's words.
+    Refusals aren't billed. Passing ones (the relay is busy or has no channel for the model) are retried
+    within the task's ``retries``, no sooner than the relay asks; others fail at once with the relay's words.
 
     Returns the id; with ``wait_for_completion`` the record of
-    :class:`~airflow_provider_luma.operators.artifacts.LumaFetchArtifactsOperator`. Pushes ``luma_tasks``:
+    :class:`~airflow_provider_luma.operators.artifacts.LumaFetchArtifactsOperator`. Pushes ``luma_tasks``,
     ``{"index", "prompt", "submitted_at"}`` by id, as soon as the id is known.
 
     :param prompt: What to generate, 3 to 5000 characters. (templated)
@@ -53,17 +55,17 @@ class LumaGenerateVideoOperator(LumaSubmitOperator):
     :param aspect_ratio: For example ``16:9``.
     :param image_url: First frame: a URL or base64 data.
     :param image_end_url: Last frame: a URL or base64 data. Not together with *loop*.
-    :param loop: Make the end meet the beginning.
-    :param expand_prompt: Let the relay enrich the prompt.
-    :param notify_hook: Address that the relay calls when the task changes.
-    :param extra_fields: Further body fields, sent as they are and unchecked; they win over the others.
+    :param loop: Whether the end of the video meets its beginning.
+    :param expand_prompt: Whether the relay enriches the prompt.
+    :param notify_hook: URL that the relay calls when the Luma task changes.
+    :param extra_fields: Further fields of the body, sent unchanged and unchecked; they override the others.
     :param luma_conn_id: Id of the Airflow connection. (templated)
-    :param on_ambiguous: What to do when it is unknown whether the relay took the submission: ``fail``, or
-        ``resubmit`` it with the next retry and perhaps pay twice.
-    :param on_clear: What a *clear* of the task does: submit everything ``restart``, or ``resume`` with what
-        is submitted and send only what has no id: what was refused, and the rest of a list that ended
-        because the money ran out (Airflow 3.3 and newer).
-    :param wait_for_completion: Whether to wait until the video is there.
+    :param on_ambiguous: What to do if it is unknown whether the relay accepted the request: ``fail``, or
+        ``resubmit`` it with the next retry, which may be billed twice.
+    :param on_clear: What a *clear* of the ended task does (Airflow 3.3 and newer): ``restart`` submits
+        everything again; ``resume`` keeps what has an id and submits only what has none, such as refused
+        requests and the rest of a list after the quota was used up.
+    :param wait_for_completion: Whether to wait until the video is completed.
     :param deferrable: Whether to wait in the triggerer instead of a worker. Default: Airflow's
         ``[operators] default_deferrable``.
     :param poll_interval: Seconds between polls while waiting.
@@ -89,17 +91,17 @@ class LumaGenerateVideoOperator(LumaSubmitOperator):
     def __init__(
         self,
         *,
-        prompt: str,
-        model_name: str | None = None,
-        duration: str | None = None,
-        resolution: str | None = None,
-        aspect_ratio: str | None = None,
-        image_url: str | None = None,
-        image_end_url: str | None = None,
-        loop: bool | str | None = None,
-        expand_prompt: bool | str | None = None,
-        notify_hook: str | None = None,
-        extra_fields: Mapping[str, Any] | None = None,
+        prompt: str | XComArg,
+        model_name: str | XComArg | None = None,
+        duration: str | XComArg | None = None,
+        resolution: str | XComArg | None = None,
+        aspect_ratio: str | XComArg | None = None,
+        image_url: str | XComArg | None = None,
+        image_end_url: str | XComArg | None = None,
+        loop: bool | str | XComArg | None = None,
+        expand_prompt: bool | str | XComArg | None = None,
+        notify_hook: str | XComArg | None = None,
+        extra_fields: Mapping[str, Any] | XComArg | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -114,13 +116,10 @@ class LumaGenerateVideoOperator(LumaSubmitOperator):
         self.expand_prompt = expand_prompt
         self.notify_hook = notify_hook
         self.extra_fields = extra_fields
-        given = {name: getattr(self, name) for name in GenerationRequest.__struct_fields__}
-        if all(is_literal(value) for value in given.values()):
-            read_request(GenerationRequest, given)
+        _check_literals(_fields_of(self, GenerationRequest), GenerationRequest)
 
     def _submissions(self) -> list[Submission]:
-        given = {name: getattr(self, name) for name in GenerationRequest.__struct_fields__}
-        return [Submission(read_request(GenerationRequest, given))]
+        return [Submission(read_request(GenerationRequest, _fields_of(self, GenerationRequest)))]
 
     def _result(self, values: Sequence[Any]) -> Any:
         return values[0]
@@ -130,10 +129,10 @@ class LumaGenerateVideosOperator(LumaSubmitOperator):
     """
     Submit a list of videos in one task, each at most once, and return their ids in the order of the list.
 
-    What :class:`LumaGenerateVideoOperator` says of crashes, retries and money holds for each request: a
-    retry goes on with the first that was not sent. When it is unknown whether the relay took one of them,
-    or when money or key are refused, nothing more is sent and the task says what was and what wasn't.
-    Requests are recognised by what they ask for and not by their place, so a list may change its order.
+    What :class:`LumaGenerateVideoOperator` says about crashes, retries and money holds for each request: a
+    retry resumes with the first one that was not sent. If the outcome of a request is unknown, or the relay
+    refuses the key or its quota, nothing more is sent and the task says what was submitted. Requests are
+    recognised by what they ask for and not by their place, so the order of the list may change.
 
     Returns the ids of the submitted videos; with ``wait_for_completion`` their artifact records. Pushes
     ``luma_tasks``, ``{"index", "prompt", "submitted_at"}`` by id, while the ids become known; ``refused``, a
@@ -143,8 +142,9 @@ class LumaGenerateVideosOperator(LumaSubmitOperator):
         :class:`LumaGenerateVideoOperator` takes. (templated)
     :param max_failed: How many requests may be refused, or videos fail, before the task does; ``None``
         means any number.
-    :param max_concurrency: How many submits are under way at the same time.
-    :param submit_interval: Seconds between two submits, at least; common plans allow about 20 a minute.
+    :param max_concurrency: How many submits may be in progress at the same time.
+    :param submit_interval: Seconds between the starts of two submits, at least; common plans allow about 20
+        a minute.
     :param luma_conn_id: See :class:`LumaGenerateVideoOperator`, as for all further parameters.
     """
 
@@ -153,21 +153,22 @@ class LumaGenerateVideosOperator(LumaSubmitOperator):
     def __init__(
         self,
         *,
-        requests: Sequence[Mapping[str, Any]] | str,
+        requests: Sequence[Mapping[str, Any]] | str | XComArg,
         max_failed: int | None = 0,
         max_concurrency: int = 1,
         submit_interval: float = 0,
         **kwargs: Any,
     ) -> None:
+        super().__init__(**kwargs)
+        # Only for its checks.
+        SubmitPolicy(max_failed=max_failed, max_concurrency=max_concurrency, submit_interval=submit_interval)
         self.max_failed = max_failed
         self.max_concurrency = max_concurrency
         self.submit_interval = submit_interval
-        super().__init__(**kwargs)
         self.requests = requests
         if isinstance(requests, list | tuple):
             for number, request in enumerate(requests):
-                if is_literal(request):
-                    read_request(GenerationRequest, request, where=f"requests[{number}]")
+                _check_literals(request, GenerationRequest, where=f"requests[{number}]")
 
     def _submit_policy(self) -> SubmitPolicy:
         return SubmitPolicy(
@@ -188,13 +189,13 @@ class LumaGenerateVideosOperator(LumaSubmitOperator):
                 requests = msgspec.json.decode(requests)
             except msgspec.DecodeError as error:
                 raise LumaConfigError(
-                    f"requests is the text {shorten(requests)!r}, which is not JSON ({error}): give a list"
-                    ' of requests, or a template that renders to one, such as [{"prompt": "…"}].'
+                    "requests must be a list of requests, or a template that renders to one as JSON, such as "
+                    f'[{{"prompt": "…"}}]; got {shorten(requests)!r}, which isn\'t JSON ({error}).'
                 ) from error
         if isinstance(requests, Mapping) or not isinstance(requests, Sequence):
             raise LumaConfigError(
-                f"requests is {shorten(repr(requests))}: give a list of requests, such as "
-                '[{"prompt": "…"}].'
+                'requests must be a list of requests, such as [{"prompt": "…"}]; '
+                f"got {shorten(repr(requests))}."
             )
         return [
             Submission(read_request(GenerationRequest, each, where=f"requests[{number}]"))
@@ -215,17 +216,17 @@ class LumaGenerateVideosOperator(LumaSubmitOperator):
 
 class LumaExtendVideoOperator(LumaSubmitOperator):
     """
-    Submit the continuation of a completed video, at most once, and return the new task's id.
+    Submit the continuation of a completed video, at most once, and return the new Luma task's id.
 
-    What :class:`LumaGenerateVideoOperator` says of crashes, retries, money and results holds here too.
+    What :class:`LumaGenerateVideoOperator` says about crashes, retries, money and results holds here too.
 
-    :param luma_task_id: Id of the completed task whose video goes on. (templated)
-    :param prompt: How it goes on, 3 to 5000 characters. (templated, like all fields of the request)
+    :param luma_task_id: Id of the completed Luma task whose video to continue. (templated)
+    :param prompt: How to continue it, 3 to 5000 characters. (templated, like all fields of the request)
     :param image_url: First frame: a URL or base64 data.
     :param image_end_url: Last frame: a URL or base64 data.
-    :param expand_prompt: Let the relay enrich the prompt.
-    :param notify_hook: Address that the relay calls when the task changes.
-    :param extra_fields: Further body fields, sent as they are and unchecked; they win over the others.
+    :param expand_prompt: Whether the relay enriches the prompt.
+    :param notify_hook: URL that the relay calls when the Luma task changes.
+    :param extra_fields: Further fields of the body, sent unchanged and unchecked; they override the others.
     :param luma_conn_id: See :class:`LumaGenerateVideoOperator`, as for all further parameters.
     """
 
@@ -243,13 +244,13 @@ class LumaExtendVideoOperator(LumaSubmitOperator):
     def __init__(
         self,
         *,
-        luma_task_id: str,
-        prompt: str,
-        image_url: str | None = None,
-        image_end_url: str | None = None,
-        expand_prompt: bool | str | None = None,
-        notify_hook: str | None = None,
-        extra_fields: Mapping[str, Any] | None = None,
+        luma_task_id: str | XComArg,
+        prompt: str | XComArg,
+        image_url: str | XComArg | None = None,
+        image_end_url: str | XComArg | None = None,
+        expand_prompt: bool | str | XComArg | None = None,
+        notify_hook: str | XComArg | None = None,
+        extra_fields: Mapping[str, Any] | XComArg | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -261,19 +262,28 @@ class LumaExtendVideoOperator(LumaSubmitOperator):
         self.expand_prompt = expand_prompt
         self.notify_hook = notify_hook
         self.extra_fields = extra_fields
-        given = {name: getattr(self, name) for name in ExtensionRequest.__struct_fields__}
-        if all(is_literal(value) for value in given.values()):
-            read_request(ExtensionRequest, given)
+        _check_literals(_fields_of(self, ExtensionRequest), ExtensionRequest)
 
     def _submissions(self) -> list[Submission]:
         ids = parse_task_ids(self.luma_task_id, parameter="luma_task_id")
         if len(ids) != 1:
             raise LumaConfigError(
-                f"luma_task_id is {shorten_ids(ids) or 'empty'}: one id is right. Map this task over several "
-                "ids by .expand(luma_task_id=[…])."
+                f"luma_task_id must be one id; got {shorten_list(ids) or 'none'}. Use "
+                ".expand(luma_task_id=[…]) to map this task over several ids."
             )
-        given = {name: getattr(self, name) for name in ExtensionRequest.__struct_fields__}
-        return [Submission(read_request(ExtensionRequest, given), extends=ids[0])]
+        request = read_request(ExtensionRequest, _fields_of(self, ExtensionRequest))
+        return [Submission(request, extends=ids[0])]
 
     def _result(self, values: Sequence[Any]) -> Any:
         return values[0]
+
+
+def _fields_of(operator: LumaSubmitOperator, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return an operator's attributes that are fields of a request."""
+    return {name: getattr(operator, name) for name in kind.__struct_fields__}
+
+
+def _check_literals(given: Any, kind: type[Request], *, where: str = "") -> None:
+    """Check a request where the Dag is parsed, unless it has to be rendered first."""
+    if is_literal(given):
+        read_request(kind, given, where=where)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Money: sending what costs something, once. Knows nothing of Airflow."""
+"""Submit requests, each at most once. Knows nothing of Airflow."""

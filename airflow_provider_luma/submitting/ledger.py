@@ -25,7 +25,7 @@ from airflow_provider_luma.text import shorten
 OnClear = Literal["restart", "resume"]
 
 PAGE_SIZE: Final = 25
-"""Entries per page: a page of refusals in Chinese stays below the 64 KB that Airflow recommends for a value."""
+"""Entries per page: refusals in Chinese stay below the 64 KB that Airflow recommends for a value."""
 
 _REASON_LENGTH: Final = 300
 
@@ -153,7 +153,7 @@ class Ledger:
         self._change(key, refused=shorten(reason, _REASON_LENGTH))
 
     def forget(self, key: str) -> None:
-        """Remove an intent of this try, so that it may be sent again: the relay certainly didn't accept it."""
+        """Remove an intent of this try, because the relay certainly didn't accept the request."""
         number = self._find(key)
         if number is not None:
             page = self._pages[number]

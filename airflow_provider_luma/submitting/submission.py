@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is to be bought, and how it is recognised again after a crash."""
+"""Describe what to submit, and recognise it after a crash."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ if TYPE_CHECKING:
     from airflow_provider_luma.client.api import LumaClient
     from airflow_provider_luma.client.models import LumaTask
 
+_XCOM_PROMPT_LENGTH = 500
+
 
 class Submission(msgspec.Struct, frozen=True):
     """
-    One submit.
+    Describe one submit.
 
-    :param request: What to generate, or how to go on.
-    :param extends: Id of the task whose video goes on; ``None`` for a new video.
+    :param request: What to generate, or how to continue a video.
+    :param extends: Id of the Luma task whose video to continue; ``None`` for a new video.
     """
 
     request: GenerationRequest | ExtensionRequest
     extends: str | None = None
 
     def send(self, client: LumaClient) -> LumaTask:
-        """Send it, exactly once. Parameters and errors are those of the client's calls."""
+        """Send the request exactly once. Parameters and errors are those of the client's calls."""
         if isinstance(self.request, ExtensionRequest):
             return client.extend(self.extends or "", self.request)
         return client.generate(self.request)
 
     def fingerprint(self, connection: str) -> str:
         """
-        Return a digest by which the same job on the same connection is recognised.
+        Return a digest that is the same for equal requests on the same connection.
 
         :param connection: What identifies the connection; not its key, which may be rotated.
         """
@@ -46,8 +48,8 @@ class Submission(msgspec.Struct, frozen=True):
 
     @property
     def short_prompt(self) -> str:
-        """The prompt as an XCom can bear it."""
-        return shorten(self.request.prompt, 500)
+        """Return the prompt, cut to what an XCom should hold."""
+        return shorten(self.request.prompt, _XCOM_PROMPT_LENGTH)
 
     def __str__(self) -> str:
         what = f"extension of {self.extends}" if self.extends else "video"
@@ -56,9 +58,9 @@ class Submission(msgspec.Struct, frozen=True):
 
 def submission_keys(submissions: Sequence[Submission], connection: str) -> list[str]:
     """
-    Key each job by what it asks for, so that a changed order of the list doesn't matter.
+    Return a key for each submission that depends on its request, not on its place in the list.
 
-    :param submissions: The submissions; of equal ones each has a key of its own.
+    :param submissions: The submissions; equal ones get different keys.
     :param connection: See :meth:`Submission.fingerprint`.
     """
     seen: Counter[str] = Counter()

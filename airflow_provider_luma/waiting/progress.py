@@ -22,9 +22,8 @@ from airflow_provider_luma.exceptions import (
     LumaAuthError,
     LumaEndpointError,
     LumaError,
-    shorten_ids,
 )
-from airflow_provider_luma.text import clean_text
+from airflow_provider_luma.text import clean_text, shorten_list
 from airflow_provider_luma.validation import whole_number
 from airflow_provider_luma.waiting.anomalies import (
     LABELS,
@@ -278,7 +277,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def _open_notes(self) -> str:
         """Join the different notes about open tasks whose state is unknown."""
         notes = (self.notes.get(id_) for id_ in self.open_ids if self._label(id_) == _UNKNOWN)
-        return shorten_ids(list(dict.fromkeys(filter(None, notes))), _MAX_NOTES, separator="; ")
+        return shorten_list(list(dict.fromkeys(filter(None, notes))), _MAX_NOTES, separator="; ")
 
     def report(self, verdict: Verdict, policy: WaitPolicy, *, limit: TimeLimit) -> Report:
         """Describe how the wait ended, by which policy and time limit."""
@@ -305,7 +304,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             case "refused" | "unreachable" if failures is not None:
                 times = f" {failures.polls} times in a row" if verdict == "unreachable" else ""
                 return (
-                    f"Polling Luma tasks failed{times} ({summary}; {shorten_ids(self.open_ids)}). "
+                    f"Polling Luma tasks failed{times} ({summary}; {shorten_list(self.open_ids)}). "
                     f"{failures.text}"
                 )
             case _:
@@ -338,7 +337,7 @@ _OPEN_LABELS: Final = (
 
 
 def _named(parts: list[str]) -> str:
-    return shorten_ids(parts, _MAX_NAMED, separator="; ")
+    return shorten_list(parts, _MAX_NAMED, separator="; ")
 
 
 def _is_final(error: LumaError, *, answered: bool) -> bool:

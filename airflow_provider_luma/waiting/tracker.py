@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from airflow_provider_luma.client.settings import DEFAULT_MAX_POLL_FAILURES
 from airflow_provider_luma.delays import delay_before_retry
-from airflow_provider_luma.exceptions import LumaApiError, LumaError, LumaInterruptedError, shorten_ids
+from airflow_provider_luma.exceptions import LumaApiError, LumaError, LumaInterruptedError
+from airflow_provider_luma.text import shorten_list
 from airflow_provider_luma.waiting.calls import PollResult
 from airflow_provider_luma.waiting.progress import Progress, Report, Verdict, WaitPolicy
 
@@ -202,7 +203,7 @@ def _interrupted(tracker: Tracker) -> LumaInterruptedError:
     ids = tracker.progress.open_ids
     return LumaInterruptedError(
         f"Interrupted. {len(ids)} of {len(tracker.progress.ids)} videos keep running at the relay: "
-        f"{shorten_ids(ids, _MAX_NAMED)}. Waiting for them again, as a retry does, is free of charge.",
+        f"{shorten_list(ids, _MAX_NAMED)}. Waiting for them again, as a retry does, is free of charge.",
         task_ids=ids,
     )
 

@@ -85,7 +85,7 @@ def test_it_runs_to_success(file: Path, run_dag: Callable[..., Any], relay: Luma
     assert relay.count("unknown") == 0
 
 
-def test_the_pipeline_hands_each_link_to_a_task_of_its_own(
+def test_the_pipeline_passes_each_url_to_a_mapped_task(
     run_dag: Callable[..., Any], relay: LumaSandbox
 ) -> None:
     prompts = ["a first film", "a second film"]
@@ -102,7 +102,7 @@ def test_the_pipeline_hands_each_link_to_a_task_of_its_own(
     assert all(published)
 
 
-def test_the_smallest_example_shows_the_links(
+def test_the_smallest_example_shows_the_urls(
     run_dag: Callable[..., Any], relay: LumaSandbox, log_text: Callable[[], str]
 ) -> None:
     ids = [relay.add_task(completes_after=0.5), relay.add_task(state="completed")]
@@ -115,7 +115,7 @@ def test_the_smallest_example_shows_the_links(
     assert all(f"{record['id']} {record['video_url']}" in text for record in run.xcom("fetch"))
 
 
-def test_the_list_of_twenty_brings_eighteen_and_tells_who_was_refused(
+def test_the_list_of_twenty_returns_eighteen_and_names_the_refused(
     run_dag: Callable[..., Any], relay: LumaSandbox, log_text: Callable[[], str]
 ) -> None:
     dag = hurry(load(next(file for file in FILES if file.stem == "example_luma_generate_list")))
@@ -129,7 +129,7 @@ def test_the_list_of_twenty_brings_eighteen_and_tells_who_was_refused(
     assert text.count("refused: a ") == 2
 
 
-def test_the_extension_goes_on_with_the_first_video(run_dag: Callable[..., Any], relay: LumaSandbox) -> None:
+def test_the_extension_continues_the_first_video(run_dag: Callable[..., Any], relay: LumaSandbox) -> None:
     dag = hurry(load(next(file for file in FILES if file.stem == "example_luma_extend")))
 
     run = run_dag(dag)

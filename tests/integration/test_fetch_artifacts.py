@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fetch operator in real Dag runs: records, links, manifests, and its words when something is missing."""
+"""Run the fetch operator in real Dag runs: records, URLs, manifests, and errors for missing artifacts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, ObjectStoragePath, Param, task
+from airflow.sdk import DAG, ObjectStoragePath, Param, XComArg, task
 
 from airflow_provider_luma.operators.artifacts import LumaFetchArtifactsOperator
 from airflow_provider_luma.sandbox import LumaSandbox, TaskScript, faults
@@ -39,7 +39,7 @@ RECORD = {
 
 @pytest.fixture
 def fetch(run_dag: Callable[..., Any], connected: LumaSandbox) -> Callable[..., Any]:
-    """Run a Dag of one fetch operator to its end."""
+    """Run a Dag with one fetch operator."""
 
     def fetch(ids: Any, *, params: dict[str, Any] | None = None, **arguments: Any) -> Any:
         with DAG("fetch", schedule=None, params=params) as dag:
@@ -86,7 +86,7 @@ class TestRecords:
         assert [record["prompt"] for record in records] == [f"number {n}" for n in range(5)]
         assert run.xcom("fetch", "video_urls") == [record["video_url"] for record in records]
 
-    def test_links_are_asked_for_afresh_in_batches(
+    def test_urls_are_fetched_again_in_batches(
         self,
         fetch: Callable[..., Any],
         connected: LumaSandbox,
@@ -174,10 +174,10 @@ class TestHandingOn:
             fetch = LumaFetchArtifactsOperator(task_id="fetch", luma_task_ids=ids)
 
             @task
-            def publish(video_urls: list[str]) -> list[str]:
+            def publish(video_urls: Any) -> Any:
                 return video_urls
 
-            publish(fetch.output["video_urls"])
+            publish(XComArg(fetch, "video_urls"))
 
         run = run_dag(dag)
 
@@ -318,10 +318,10 @@ class TestManifest:
 
         run = fetch(ids, manifest_path=given)
 
-        told = run.xcom("fetch")
-        assert told["count"] == 120
-        assert set(told) == {"manifest_path", "count"}
-        assert ObjectStoragePath(told["manifest_path"]).read_text() == path.read_text()
+        returned = run.xcom("fetch")
+        assert returned["count"] == 120
+        assert set(returned) == {"manifest_path", "count"}
+        assert ObjectStoragePath(returned["manifest_path"]).read_text() == path.read_text()
         assert run.xcom("fetch", "video_urls") is None
         lines = path.read_text().splitlines()
         assert [json.loads(line)["id"] for line in lines] == ids
@@ -376,7 +376,7 @@ class TestManifest:
             )
 
             @task
-            def read(manifest: dict[str, Any]) -> list[str]:
+            def read(manifest: Any) -> list[str]:
                 lines = ObjectStoragePath(manifest["manifest_path"]).read_text().splitlines()
                 return [json.loads(line)["id"] for line in lines]
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Everything that a relay can do to a submit, through real HTTP: what the task makes of it, and what was bought.
+Test every answer of a relay to a submit, over real HTTP: how the task ends, and what is billed.
 
-All of it happens in one Dag run, a task for each row; every task has two retries.
+All of them are tasks of one Dag run; every task has two retries.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
 from tests.support.once import once_per_run
 from tests.support.patience import PATIENCE
 
-#: How long the tasks wait that get no answer, or none to its end; all others wait as long as it takes.
+#: Seconds that submits without a complete answer wait; all others wait as long as it takes.
 SUBMIT_TIMEOUT = 1.0
 
-#: The relay says that it did not take the submission, and no retry can help. With words of the task's error.
+#: The relay refuses for good. With words of the task's error.
 FINAL: dict[str, tuple[Fault, str]] = {
     "401 wrong key": (faults.unauthorized(), "refuses the API key"),
     "401 used up key": (faults.key_quota_exhausted(), "该令牌额度已用尽.*Top it up"),
@@ -45,7 +45,7 @@ FINAL: dict[str, tuple[Fault, str]] = {
     "413 too large": (faults.payload_too_large(), "HTTP 413"),
 }
 
-#: The relay says that it did not take the submission, and may take it later.
+#: The relay refuses for now.
 PASSING: dict[str, Fault] = {
     "429": faults.too_many_requests(),
     "429 as OpenAI says it": faults.too_many_requests(body="openai"),
@@ -54,7 +54,7 @@ PASSING: dict[str, Fault] = {
     "503 no channel": faults.model_not_found(),
 }
 
-#: Nobody can know whether the relay took the submission.
+#: It is unknown whether the relay accepted the request.
 AMBIGUOUS: dict[str, Fault] = {
     "read timeout": faults.hang(),
     "read timeout in mid-answer": faults.stall(),
@@ -84,19 +84,19 @@ AMBIGUOUS: dict[str, Fault] = {
     "200 that names nothing": faults.answer(200, '{"code": "success", "message": "", "data": null}'),
 }
 
-#: Those that end with the client's patience.
+#: Those that end with the client's timeout.
 SILENT = ("read timeout", "read timeout in mid-answer", "an answer that drips")
 
-#: Faults that spoil the relay's true answer, so that it has taken the job in any case.
+#: Faults that spoil the relay's true answer, so that it has accepted the request in any case.
 NEED_THE_ANSWER = {name for name, fault in AMBIGUOUS.items() if fault.needs_true_answer}
 
 
 class Error(msgspec.Struct):
     """
-    What a try raised.
+    Hold what a try raised.
 
-    :param final: whether it fails the task for good
-    :param retryable: whether it is one of ours that says so
+    :param final: Whether it fails the task for good.
+    :param retryable: Whether it is a retryable error of this provider.
     """
 
     text: str
@@ -113,7 +113,7 @@ class Error(msgspec.Struct):
 
 
 class Outcome(msgspec.Struct):
-    """What became of a task."""
+    """Hold how a task ended."""
 
     state: str
     tries: int
@@ -123,7 +123,7 @@ class Outcome(msgspec.Struct):
 
 
 class Run(msgspec.Struct):
-    """What became of all of them, and how often each prompt was bought and asked for."""
+    """Hold how all tasks ended, and how often each prompt was billed and sent."""
 
     outcomes: dict[str, Outcome]
     counts: dict[str, dict[str, int]]
@@ -132,12 +132,12 @@ class Run(msgspec.Struct):
         self.counts = {name: Counter(counts) for name, counts in self.counts.items()}
 
     @property
-    def bought(self) -> dict[str, int]:
-        return self.counts["bought"]
+    def billed(self) -> dict[str, int]:
+        return self.counts["billed"]
 
     @property
-    def asked(self) -> dict[str, int]:
-        return self.counts["asked"]
+    def sent(self) -> dict[str, int]:
+        return self.counts["sent"]
 
     def outcome(self, name: str) -> Outcome:
         return self.outcomes[_task_id(name)]
@@ -152,7 +152,7 @@ class Run(msgspec.Struct):
         return self.outcome(name).errors
 
     def final_error(self, name: str) -> str:
-        """The words of the error that failed the task for good, with retries left."""
+        """Return the message of the error that failed the task for good, with retries left."""
         (error,) = self.errors(name)
         assert error.final
         assert (self.state(name), self.tries(name)) == ("failed", 1)
@@ -250,43 +250,43 @@ def _run_all(run_dag: Callable[..., Any]) -> Run:
             for task_id in dag.task_ids
         }
         calls = [call for call in sandbox.calls if call.name in ("submit", "extend")]
-        counts = {
-            "bought": Counter(generation.prompt for generation in sandbox.generations),
-            "asked": Counter(call.body["user_prompt"] for call in calls),
+        counts: dict[str, dict[str, int]] = {
+            "billed": Counter(generation.prompt for generation in sandbox.generations),
+            "sent": Counter(call.body["user_prompt"] for call in calls),
         }
         return Run(outcomes, counts)
 
 
-def test_what_goes_well_is_bought_once_and_returned(run: Run) -> None:
-    assert run.bought["<fine>"] == run.bought["<extend>"] == 1
+def test_a_success_is_billed_once_and_returned(run: Run) -> None:
+    assert run.billed["<fine>"] == run.billed["<extend>"] == 1
     assert (run.state("fine"), run.tries("fine")) == ("success", 1)
     for name in ("fine", "extend"):
         assert list(run.outcome(name).luma_tasks) == [run.outcome(name).xcom]
 
 
-def test_no_prompt_is_bought_twice(run: Run) -> None:
-    assert [prompt for prompt, count in run.bought.items() if count > 1] == []
+def test_no_prompt_is_billed_twice(run: Run) -> None:
+    assert [prompt for prompt, count in run.billed.items() if count > 1] == []
 
 
 @pytest.mark.parametrize("name", FINAL)
-def test_a_final_refusal_fails_at_once_with_the_relays_words(run: Run, name: str) -> None:
+def test_a_final_refusal_fails_at_once_with_the_relays_message(run: Run, name: str) -> None:
     assert re.search(FINAL[name][1], run.final_error(name))
-    assert (run.asked[f"<{name}>"], run.bought[f"<{name}>"]) == (1, 0)
+    assert (run.sent[f"<{name}>"], run.billed[f"<{name}>"]) == (1, 0)
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_a_passing_refusal_is_retried_and_buys_once(run: Run, name: str) -> None:
+def test_a_passing_refusal_is_retried_and_billed_once(run: Run, name: str) -> None:
     assert run.state(name) == "success"
-    assert (run.asked[f"<{name}>"], run.bought[f"<{name}>"]) == (2, 1)
+    assert (run.sent[f"<{name}>"], run.billed[f"<{name}>"]) == (2, 1)
     if AIRFLOW_V_3_3_PLUS:
         (error,) = run.errors(name)
         assert error.retryable
         assert run.tries(name) == 2
 
 
-def test_retries_come_to_an_end(run: Run) -> None:
+def test_retries_are_limited(run: Run) -> None:
     assert run.state("429 for ever") == "failed"
-    assert (run.asked["<429 for ever>"], run.bought["<429 for ever>"]) == (3, 0)
+    assert (run.sent["<429 for ever>"], run.billed["<429 for ever>"]) == (3, 0)
 
 
 @pytest.mark.parametrize("name", ["on a closed port", "on an unknown host"])
@@ -305,18 +305,18 @@ def test_an_ambiguous_outcome_fails_at_once_and_is_not_sent_again(
     name = f"{name} {'accepted' if accepted else 'unheard'}"
     error = run.final_error(name)
 
-    assert "It is unknown whether the relay took the submission: it may be running and billed." in error
+    assert "it may be running and billed" in error
     assert f"Request 0 (video '<{name}>', sent at 20" in error
     assert "task list or bill" in error
     assert "Clearing this task" in error
-    assert run.asked[f"<{name}>"] == 1
-    assert run.bought[f"<{name}>"] == (accepted or name.rpartition(" ")[0] in NEED_THE_ANSWER)
+    assert run.sent[f"<{name}>"] == 1
+    assert run.billed[f"<{name}>"] == (accepted or name.rpartition(" ")[0] in NEED_THE_ANSWER)
 
 
 def test_an_extension_of_an_unknown_task_is_refused(run: Run) -> None:
-    assert "The extension of nobody '<extend nobody>' was refused" in run.final_error("extend nobody")
+    assert "The relay refused the extension of nobody '<extend nobody>'" in run.final_error("extend nobody")
 
 
 def test_an_extension_whose_answer_is_lost_is_ambiguous(run: Run) -> None:
-    assert "It is unknown whether the relay took the request" in run.final_error("extend dropped")
-    assert run.bought["<extend dropped>"] == 1
+    assert "It is unknown whether the relay" in run.final_error("extend dropped")
+    assert run.billed["<extend dropped>"] == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tasks that are killed while they submit or wait: nothing is sent any more, and what goes on is told."""
+"""Kill tasks while they submit or wait: nothing more is sent, and what keeps running is logged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def dialect() -> str:
 
 @pytest.fixture(autouse=True)
 def own_signals() -> Iterator[None]:
-    """A task sets a handler of its own."""
+    """Restore the signal handler that a task sets."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -36,7 +36,7 @@ def own_signals() -> Iterator[None]:
 
 @pytest.mark.parametrize("most", [1, 2])
 @pytest.mark.every_airflow
-def test_a_terminated_task_books_what_is_under_way_and_a_retry_goes_on(
+def test_a_terminated_task_writes_submits_in_progress_and_a_retry_resumes(
     run_dag: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str], most: int
 ) -> None:
     def terminate(call: Any) -> bool:
@@ -48,7 +48,7 @@ def test_a_terminated_task_books_what_is_under_way_and_a_retry_goes_on(
     prompts = [f"prompt {number}" for number in range(8)]
     with DAG("killed", schedule=None) as dag:
         LumaGenerateVideosOperator(
-            task_id="buy",
+            task_id="submit",
             requests=[{"prompt": prompt} for prompt in prompts],
             max_concurrency=most,
             retries=1,
@@ -57,29 +57,29 @@ def test_a_terminated_task_books_what_is_under_way_and_a_retry_goes_on(
     run = run_dag(dag)
 
     text = log_text()
-    assert "Stopped from outside: nothing more is submitted. The relay can't cancel" in text
-    assert "Submitting was stopped before all was sent." in text
-    sold = {generation.prompt: generation.id for generation in connected.generations}
-    assert len(sold) == len(connected.generations)
+    assert "nothing more is submitted. The relay has no cancel" in text
+    assert "Submitting was stopped before all requests were sent." in text
+    billed_ids = {generation.prompt: generation.id for generation in connected.generations}
+    assert len(billed_ids) == len(connected.generations)
     if AIRFLOW_V_3_3_PLUS:
-        assert run.task_state("buy") == "success"
-        assert run.xcom("buy") == [sold[prompt] for prompt in prompts]
+        assert run.task_state("submit") == "success"
+        assert run.xcom("submit") == [billed_ids[prompt] for prompt in prompts]
 
 
-def test_a_task_that_a_user_ends_while_it_is_deferred_tells_what_goes_on(
+def test_a_task_that_a_user_ends_while_it_is_deferred_logs_what_keeps_running(
     connected: LumaSandbox, log_text: Callable[[], str]
 ) -> None:
-    done = connected.add_task(state="completed")
-    going_on = [connected.add_task(completes_after=3600) for _ in range(2)]
+    completed = connected.add_task(state="completed")
+    running_ids = [connected.add_task(completes_after=3600) for _ in range(2)]
 
     async def main() -> None:
         trigger = LumaTaskTrigger(
-            luma_task_ids=[done, *going_on], poll_interval=0.1, time_limit={"seconds": PATIENCE}
+            luma_task_ids=[completed, *running_ids], poll_interval=0.1, time_limit={"seconds": PATIENCE}
         )
-        running = asyncio.create_task(anext(aiter(trigger.run())))
+        running = asyncio.ensure_future(anext(aiter(trigger.run())))
         async with asyncio.timeout(PATIENCE):
             # The poll runs in another thread, which sets no event.
-            while "1/3 completed" not in (trigger._tracker.last_summary if trigger._tracker else ""):  # noqa: ASYNC110
+            while "1/3 completed" not in getattr(trigger._tracker, "last_summary", ""):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         running.cancel()
         with suppress(asyncio.CancelledError):
@@ -89,4 +89,4 @@ def test_a_task_that_a_user_ends_while_it_is_deferred_tells_what_goes_on(
 
     asyncio.run(main())
 
-    assert f"2 unfinished Luma tasks keep running and are billed: {', '.join(going_on)}" in log_text()
+    assert f"2 unfinished Luma tasks keep running and are billed: {', '.join(running_ids)}" in log_text()

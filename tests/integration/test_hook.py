@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Airflow's "Test" button: what it says about a connection, over real HTTP."""
+"""Test a connection as the "Test" button of the Airflow UI does, over real HTTP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sandbox(dialect: str) -> Iterator[LumaSandbox]:
 
 @pytest.fixture
 def refused_port() -> Iterator[int]:
-    """A port at which nobody listens, and nobody can start to."""
+    """Return a port at which nothing listens or can start to."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
@@ -49,7 +49,7 @@ class TestTestConnection:
 
         assert ok, message
 
-    def test_a_wrong_key_is_told_from_everything_else(
+    def test_a_wrong_key_is_distinguished_from_everything_else(
         self, connected: LumaSandbox, connect: Callable[..., None]
     ) -> None:
         connect(connected.base_url, "sk-not-the-key")
@@ -62,7 +62,7 @@ class TestTestConnection:
         assert "sk-not-the-key" not in message
         assert connected.count("batch") == 1
 
-    def test_a_used_up_key_is_told_from_a_wrong_one(self, connected: LumaSandbox) -> None:
+    def test_a_used_up_key_is_distinguished_from_a_wrong_one(self, connected: LumaSandbox) -> None:
         connected.fail_next("batch", faults.key_quota_exhausted())
 
         ok, message = LumaHook().test_connection()
@@ -71,7 +71,7 @@ class TestTestConnection:
         assert "该令牌额度已用尽" in message
         assert "Top it up" in message
 
-    def test_a_wrong_path_is_told_from_a_wrong_key(
+    def test_a_wrong_path_is_distinguished_from_a_wrong_key(
         self, connected: LumaSandbox, connect: Callable[..., None]
     ) -> None:
         connect(connected.root_url, API_KEY)
@@ -83,7 +83,7 @@ class TestTestConnection:
         assert "Check the connection's host" in message
 
     @pytest.mark.parametrize("page", [faults.ok_html(), faults.status(204), faults.empty()])
-    def test_a_host_that_is_no_relay_is_told(self, connected: LumaSandbox, page: faults.Fault) -> None:
+    def test_a_host_that_is_no_relay_is_reported(self, connected: LumaSandbox, page: faults.Fault) -> None:
         connected.fail_next("batch", page)
 
         ok, message = LumaHook().test_connection()
@@ -91,7 +91,7 @@ class TestTestConnection:
         assert not ok
         assert "Luma relay" in message
 
-    def test_a_redirect_is_not_followed_and_told(self, connected: LumaSandbox) -> None:
+    def test_a_redirect_is_not_followed_and_reported(self, connected: LumaSandbox) -> None:
         connected.fail_next("batch", faults.redirect(f"{connected.root_url}/elsewhere"))
 
         ok, message = LumaHook().test_connection()
@@ -100,7 +100,9 @@ class TestTestConnection:
         assert "Check the connection's host" in message
         assert connected.count("unknown") == 0
 
-    def test_a_port_without_a_server_is_told(self, connect: Callable[..., None], refused_port: int) -> None:
+    def test_a_port_without_a_server_is_reported(
+        self, connect: Callable[..., None], refused_port: int
+    ) -> None:
         connect(f"http://127.0.0.1:{refused_port}", API_KEY)
 
         ok, message = LumaHook().test_connection()
@@ -109,7 +111,7 @@ class TestTestConnection:
         assert f"Can't connect to http://127.0.0.1:{refused_port}" in message
         assert "refused" in message
 
-    def test_a_name_that_nobody_has_is_told(self, connect: Callable[..., None]) -> None:
+    def test_an_unknown_host_name_is_reported(self, connect: Callable[..., None]) -> None:
         connect("https://relay.invalid", API_KEY)
 
         ok, message = LumaHook().test_connection()
@@ -117,7 +119,7 @@ class TestTestConnection:
         assert not ok
         assert "The host name of https://relay.invalid can't be resolved" in message
 
-    def test_silence_is_told_after_the_read_timeout_and_asked_once(
+    def test_silence_is_reported_after_the_read_timeout_and_one_call(
         self, connected: LumaSandbox, connect: Callable[..., None]
     ) -> None:
         connect(connected.base_url, API_KEY, read_timeout=0.5)
@@ -133,7 +135,7 @@ class TestTestConnection:
     @pytest.mark.parametrize(
         "fault", [faults.too_many_requests(retry_after=30), faults.bad_gateway(), faults.drop()]
     )
-    def test_trouble_is_told_at_once_instead_of_waited_out(
+    def test_a_failing_relay_is_reported_at_once_instead_of_waited_out(
         self, connected: LumaSandbox, fault: faults.Fault
     ) -> None:
         connected.fail_when("batch", fault)
@@ -144,7 +146,7 @@ class TestTestConnection:
         assert "later" in message
         assert connected.count("batch") == 1
 
-    def test_https_to_a_server_without_tls_is_told(
+    def test_https_to_a_server_without_tls_is_reported(
         self, connected: LumaSandbox, connect: Callable[..., None]
     ) -> None:
         connect(connected.base_url.replace("http://", "https://"), API_KEY)
@@ -197,7 +199,7 @@ class TestTestConnection:
 
 @pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")
 class TestThroughAirflow:
-    """As Airflow's API does it: the connection travels as a URI in the environment."""
+    """Test as Airflow's API does: the connection is a URI in an environment variable."""
 
     def _test(
         self, monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any] | None = None, **fields: Any

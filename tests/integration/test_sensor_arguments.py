@@ -78,7 +78,7 @@ class TestTemplates:
 
         assert run.task_state("wait") == "failed"
         assert run.task("wait").try_number == 1
-        assert "luma_task_ids holds 'no id!'" in log_text()
+        assert "got 'no id!'" in log_text()
 
     def test_the_connection_id_is_a_template_too(
         self,

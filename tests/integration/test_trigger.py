@@ -362,7 +362,7 @@ class TestFailingRelay:
         event = run(first_event(make(["no id!"])))
 
         assert event.payload["verdict"] == "refused"
-        assert "luma_task_ids holds 'no id!'" in event.payload["message"]
+        assert "got 'no id!'" in event.payload["message"]
         assert connected.count("batch") == 0
 
 

@@ -43,7 +43,7 @@ from airflow_provider_luma.submitting.submitter import SubmitPolicy, Submitter
 PACKAGE = str(Path(airflow_provider_luma.__file__).parent)
 WATCHED = (
     f"{PACKAGE}/submitting/",
-    *(f"{PACKAGE}/client/{module}.py" for module in ("luma", "http", "connections", "certainty")),
+    *(f"{PACKAGE}/client/{module}.py" for module in ("api", "http", "connections", "certainty")),
     __file__,
 )
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import airflow
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 from airflow.providers_manager import ProvidersManager
 from wtforms import IntegerField, StringField
@@ -27,10 +27,13 @@ KINDS_WITH_MODULES = ("hooks", "operators", "sensors", "triggers")
 
 
 def schema() -> dict[str, Any]:
-    return json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+    text = (Path(airflow.__file__).parent / "provider_info.schema.json").read_text()
+    document: dict[str, Any] = json.loads(text)
+    return document
 
 
 def connection_type() -> dict[str, Any]:
+    entry: dict[str, Any]
     (entry,) = get_provider_info()["connection-types"]
     return entry
 

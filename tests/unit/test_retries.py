@@ -21,7 +21,7 @@ from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
 
 
 def decide(error: BaseException, retry_delay: timedelta | None = None) -> tuple[str, timedelta | None]:
-    """The decision about an error, or what stands for one on Airflows that know no retry policies."""
+    """Return the decision about an error, or a stand-in on Airflows without retry policies."""
     if not AIRFLOW_V_3_3_PLUS:
         return "unknown here", None
     context: Any = None if retry_delay is None else {"task": SimpleNamespace(retry_delay=retry_delay)}
@@ -39,16 +39,16 @@ def test_retry_after_becomes_the_delay() -> None:
     assert decide(error) == expected("retry", timedelta(seconds=17.5))
 
 
-@pytest.mark.parametrize("asked", [3600.1, 7e9, 2.5e11, 1e300, float("inf")])
-def test_a_delay_far_away_is_bounded_to_an_hour(asked: float) -> None:
-    error = LumaBusyError("busy", status=429, retry_after=asked)
+@pytest.mark.parametrize("retry_after", [3600.1, 7e9, 2.5e11, 1e300, float("inf")])
+def test_a_delay_far_away_is_bounded_to_an_hour(retry_after: float) -> None:
+    error = LumaBusyError("busy", status=429, retry_after=retry_after)
 
     assert decide(error, timedelta(minutes=5)) == expected("retry", timedelta(hours=1))
 
 
-@pytest.mark.parametrize("asked", [-1e300, -1, 0, 17.5, 300, float("nan")])
-def test_the_task_s_own_delay_is_never_undercut(asked: float) -> None:
-    error = LumaBusyError("busy", status=429, retry_after=asked)
+@pytest.mark.parametrize("retry_after", [-1e300, -1, 0, 17.5, 300, float("nan")])
+def test_the_task_s_own_delay_is_never_undercut(retry_after: float) -> None:
+    error = LumaBusyError("busy", status=429, retry_after=retry_after)
 
     assert decide(error, timedelta(minutes=5)) == expected("default")
 
@@ -72,7 +72,7 @@ def test_without_it_the_task_s_own_delay_holds(error: LumaError) -> None:
         LumaConfigError("wrong"),
     ],
 )
-def test_what_no_retry_can_mend_fails_at_once(error: LumaError) -> None:
+def test_what_no_retry_can_resolve_fails_at_once(error: LumaError) -> None:
     assert decide(error) == expected("fail")
 
 
@@ -86,7 +86,7 @@ def test_it_can_be_stored_and_rebuilt() -> None:
         assert isinstance(LumaRetryPolicy.deserialize(LumaRetryPolicy().serialize()), LumaRetryPolicy)
 
 
-def test_an_older_airflow_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_airflow_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "AIRFLOW_V_3_3_PLUS", False)
     with pytest.raises(LumaConfigError, match=r"needs Airflow 3\.3"):
         LumaRetryPolicy()

@@ -100,7 +100,7 @@ class TestParseTaskIds:
     def test_anything_else_is_refused_with_the_parameter_and_what_is_right(self, value: Any) -> None:
         with pytest.raises(LumaConfigError, match="these_ids") as caught:
             parse_task_ids(value, parameter="these_ids")
-        assert "right are a list of ids, one id, or a template" in str(caught.value)
+        assert "must be a list of ids, one id, or a template" in str(caught.value)
 
     @pytest.mark.parametrize("value", ["a b", ["t1", 5], None])
     def test_the_error_shows_the_value(self, value: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_luma.text import Cleaner, clean_text
+from airflow_provider_luma.text import Cleaner, clean_text, shorten_list
 
 KEY = "sk-Abc/def+123456"
 
@@ -86,3 +86,21 @@ def test_any_text_becomes_one_printable_line_of_bounded_length(text: str, limit:
     assert not [char for char in cleaned if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")]
     assert not set(cleaned) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
     cleaned.encode()
+
+
+@pytest.mark.parametrize(
+    ("items", "text"),
+    [
+        ([], ""),
+        (["a"], "a"),
+        (["a", "b"], "a, b"),
+        ([str(n) for n in range(10)], "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        ([str(n) for n in range(12)], "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"),
+    ],
+)
+def test_a_long_list_is_named_in_part_and_counted(items: list[str], text: str) -> None:
+    assert shorten_list(items) == text
+
+
+def test_limit_and_separator_can_be_set() -> None:
+    assert shorten_list(["a", "b", "c"], limit=2, separator="; ") == "a; b and 1 more"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where each Airflow keeps the metrics that its own processes have set up."""
+"""Find the metrics of Airflow core in each version of Airflow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_provider_luma.version_compat import airflow_stats
 
 
 class Stats:
-    """Metrics as a class, before Airflow 3.3."""
+    """Stand in for the metrics class of Airflow before 3.3."""
 
     @staticmethod
     def incr(*arguments: Any, **tags: Any) -> None: ...
@@ -55,7 +55,7 @@ def test_they_are_found_by_what_is_there_and_not_by_version(
     for name, members in modules.items():
         # None in sys.modules is an ImportError.
         made = None if members is None else module(name, **members)
-        monkeypatch.setitem(sys.modules, name, made)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, name, made)
 
     found = airflow_stats()
 

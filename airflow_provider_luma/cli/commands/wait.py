@@ -9,8 +9,7 @@ from airflow_provider_luma.cli.definition import Exit
 from airflow_provider_luma.cli.ids import read_ids
 from airflow_provider_luma.cli.output import Output, OutputLog
 from airflow_provider_luma.cli.relay import find_relay
-from airflow_provider_luma.exceptions import shorten_ids
-from airflow_provider_luma.text import clean_text
+from airflow_provider_luma.text import clean_text, shorten_list
 from airflow_provider_luma.waiting.progress import Progress, Verdict, WaitPolicy
 from airflow_provider_luma.waiting.time_limit import TimeLimit
 from airflow_provider_luma.waiting.tracker import Tracker, follow
@@ -42,7 +41,7 @@ def run(arguments: argparse.Namespace, output: Output) -> Exit:
         output.say(f"{task_id}: {clean_text(reason)}", style="red")
     if verdict == "timed_out":
         output.say(
-            f"Not finished after {arguments.timeout:g} s: {shorten_ids(progress.open_ids, 100)}. They keep "
+            f"Not finished after {arguments.timeout:g} s: {shorten_list(progress.open_ids, 100)}. They keep "
             "running at the relay: wait again for them.",
             style="red",
         )

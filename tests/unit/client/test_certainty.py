@@ -49,7 +49,7 @@ def rows() -> list[tuple[int, bytes, str]]:
 
 def outcome(end: SubmitOutcome) -> str:
     if isinstance(end, Booked):
-        return "booked"
+        return "accepted"
     if isinstance(end, Unknown):
         return "unknown"
     return "refused, retried" if end.error.retryable else "refused"
@@ -64,7 +64,7 @@ def end_of(status: int, body: Any, *, sent: str = "") -> SubmitOutcome:
 class TestTheGuide:
     def test_its_table_is_read(self) -> None:
         assert len(rows()) > 50
-        assert {kind for _, _, kind in rows()} == {"booked", "refused", "refused, retried", "unknown"}
+        assert {kind for _, _, kind in rows()} == {"accepted", "refused", "refused, retried", "unknown"}
 
     @pytest.mark.parametrize(("status", "body", "expected"), rows())
     def test_each_row_of_its_table_is_true(self, status: int, body: bytes, expected: str) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException, BaseHook
 from pytest_mock import MockerFixture
 
-from airflow_provider_luma import connection_fields
 from airflow_provider_luma.client import LumaClient
 from airflow_provider_luma.client.settings import RelaySettings
 from airflow_provider_luma.exceptions import (
@@ -120,7 +120,11 @@ class TestSettings:
         self, connection: Any, written: Any, problem: str
     ) -> None:
         connection(written)
-        for read in (lambda: LumaHook().settings, lambda: asyncio.run(LumaHook.aget_settings())):
+        reads: list[Callable[[], RelaySettings]] = [
+            lambda: LumaHook().settings,
+            lambda: asyncio.run(LumaHook.aget_settings()),
+        ]
+        for read in reads:
             with pytest.raises(LumaConfigError, match=re.escape(problem)) as caught:
                 read()
             assert "Connection 'luma_default'" in str(caught.value)
@@ -146,23 +150,6 @@ class TestClient:
 
 
 class TestConnectionForm:
-    def test_the_hook_gives_the_one_definition_to_airflow_3_1(self, mocker: MockerFixture) -> None:
-        widgets = mocker.patch.object(connection_fields, "form_widgets")
-        assert LumaHook.get_connection_form_widgets() is widgets.return_value
-        assert LumaHook.get_ui_field_behaviour() == connection_fields.ui_field_behaviour()
-
-    def test_every_field_of_the_form_is_a_setting(self, connection: Any) -> None:
-        names = {field.name for field in connection_fields.EXTRA_FIELDS}
-        assert names <= set(RelaySettings.__struct_fields__)
-        assert {"batch_size", "connect_timeout", "read_timeout", "verify", "proxies"} <= names
-
-    def test_the_defaults_of_the_form_are_those_of_the_settings(self, connection: Any) -> None:
-        connection({"password": KEY})
-        plain = LumaHook().settings
-        shown = {field.name: field.default for field in connection_fields.EXTRA_FIELDS}
-        connection({"password": KEY, "extra": shown})
-        assert LumaHook().settings == plain
-
     def test_the_fields_are_host_and_key(self) -> None:
         behaviour = LumaHook.get_ui_field_behaviour()
         assert behaviour["relabeling"] == {"host": "Base URL", "password": "API key"}
@@ -193,7 +180,7 @@ class TestTestConnection:
         ],
         ids=["wrong key", "wrong host", "no network", "busy"],
     )
-    def test_what_is_wrong_is_told(self, mocker: MockerFixture, error: LumaError, words: str) -> None:
+    def test_what_is_wrong_is_reported(self, mocker: MockerFixture, error: LumaError, words: str) -> None:
         mocker.patch.object(LumaClient, "query", side_effect=error)
         works, message = LumaHook().test_connection()
         assert not works
@@ -227,7 +214,7 @@ class TestTestConnection:
             ({"password": KEY, "extra": {"verify": "/no/such/bundle.pem"}}, "verify"),
         ],
     )
-    def test_a_connection_that_is_wrong_in_itself_is_told_without_a_call(
+    def test_a_connection_that_is_wrong_in_itself_is_reported_without_a_call(
         self, connection: Any, written: Any, words: str
     ) -> None:
         connection(written)
@@ -235,7 +222,7 @@ class TestTestConnection:
         assert not works
         assert words in message
 
-    def test_a_connection_that_does_not_exist_is_told(self, mocker: MockerFixture) -> None:
+    def test_a_connection_that_does_not_exist_is_reported(self, mocker: MockerFixture) -> None:
         mocker.patch.object(
             LumaHook, "get_connection", side_effect=AirflowNotFoundException("The conn_id isn't defined")
         )
@@ -246,7 +233,7 @@ class TestFinalErrorsFailTheTask:
     @pytest.mark.parametrize(
         "error", [LumaAuthError("wrong key", status=401), LumaConfigError("bad"), LumaError("final")]
     )
-    def test_what_no_retry_can_mend_uses_up_no_retries(self, error: LumaError) -> None:
+    def test_what_no_retry_can_resolve_uses_up_no_retries(self, error: LumaError) -> None:
         with pytest.raises(AirflowFailException) as caught, final_errors_fail_the_task():
             raise error
         assert str(caught.value) == str(error)

@@ -16,7 +16,7 @@ FRAME = Media(url="https://cdn.test/frame.jpg")
 
 
 class Relay:
-    """A client that tells these tasks."""
+    """Return these tasks."""
 
     def __init__(self, *tasks: LumaTask) -> None:
         self.tasks = {task.id: task for task in tasks}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the submit operators make of the try that Airflow describes: first try, retry, clear, or unknown."""
+"""Test how the submit operators treat a first try, a retry, a clear, and a try they know nothing about."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from airflow_provider_luma.exceptions import (
 )
 from airflow_provider_luma.operators import base as submit_module
 from airflow_provider_luma.operators.generate import LumaGenerateVideoOperator, LumaGenerateVideosOperator
+from airflow_provider_luma.submitting.ledger import Ledger
+from airflow_provider_luma.submitting.submitter import Stop, Submitter
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
 
 needs_a_store = pytest.mark.skipif(not AIRFLOW_V_3_3_PLUS, reason="Airflow 3.3 brings the task state store")
@@ -57,7 +59,7 @@ class Airflow:
         instance = SimpleNamespace(
             dag_id="dag",
             run_id="run",
-            task_id="buy",
+            task_id="submit",
             map_index=-1,
             try_number=self.number,
             max_tries=self.max_tries,
@@ -71,19 +73,19 @@ class Airflow:
 
 
 class Relay:
-    """Sells each prompt, unless it was told to fail."""
+    """Accept each prompt, unless it is given an error for it."""
 
     base_url = "https://relay.example"
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.sent: list[str] = []
         self.errors: dict[str, list[Exception]] = {}
 
     def generate(self, request: GenerationRequest) -> LumaTask:
-        self.asked.append(request.prompt)
+        self.sent.append(request.prompt)
         if errors := self.errors.get(request.prompt):
             raise errors.pop(0)
-        return LumaTask(id=f"id-{len(self.asked)}", state=TaskState.PENDING)
+        return LumaTask(id=f"id-{len(self.sent)}", state=TaskState.PENDING)
 
 
 @pytest.fixture
@@ -110,12 +112,12 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
 
 
 def one(**arguments: Any) -> Any:
-    return LumaGenerateVideoOperator(task_id="buy", prompt="a red fox", **arguments)
+    return LumaGenerateVideoOperator(task_id="submit", prompt="a red fox", **arguments)
 
 
 def two(**arguments: Any) -> Any:
     requests = [{"prompt": "first"}, {"prompt": "second"}]
-    return LumaGenerateVideosOperator(task_id="buy", requests=requests, **arguments)
+    return LumaGenerateVideosOperator(task_id="submit", requests=requests, **arguments)
 
 
 def busy(retry_after: float | None = None) -> LumaBusyError:
@@ -133,7 +135,7 @@ class TestRuns:
         assert two(retries=2).execute(airflow.context) == ["id-1", "id-3"]
 
     @pytest.mark.parametrize("retries", [0, 1, 2, 5])
-    def test_a_clear_of_an_ended_task_buys_anew_whatever_retries_is_now(
+    def test_a_clear_of_an_ended_task_submits_again_whatever_retries_is_now(
         self, airflow: Airflow, relay: Relay, retries: int
     ) -> None:
         one(retries=2).execute(airflow.context)
@@ -142,7 +144,7 @@ class TestRuns:
         assert one(retries=retries).execute(airflow.context) == "id-2"
 
     @pytest.mark.parametrize("retries", [0, 1, 2, 5])
-    def test_a_retry_buys_nothing_whatever_retries_is_now(
+    def test_a_retry_submits_nothing_whatever_retries_is_now(
         self, airflow: Airflow, relay: Relay, retries: int
     ) -> None:
         relay.errors["second"] = [busy()]
@@ -151,9 +153,9 @@ class TestRuns:
         airflow.retry()
         two(retries=retries).execute(airflow.context)
 
-        assert Counter(relay.asked) == {"first": 1, "second": 2}
+        assert Counter(relay.sent) == {"first": 1, "second": 2}
 
-    def test_a_clear_after_the_last_retry_failed_buys_anew(self, airflow: Airflow, relay: Relay) -> None:
+    def test_a_clear_after_the_last_retry_failed_submits_again(self, airflow: Airflow, relay: Relay) -> None:
         relay.errors["second"] = [busy()]
         airflow.max_tries = 0
         with pytest.raises(LumaBusyError):
@@ -162,7 +164,7 @@ class TestRuns:
 
         assert two().execute(airflow.context) == ["id-3", "id-4"]
 
-    def test_a_clear_while_it_waits_for_a_retry_buys_nothing_twice(
+    def test_a_clear_while_it_waits_for_a_retry_submits_nothing_twice(
         self, airflow: Airflow, relay: Relay
     ) -> None:
         relay.errors["second"] = [busy()]
@@ -181,25 +183,25 @@ class TestRuns:
                 one(wait_for_completion=True, deferrable=True).execute(airflow.context)
             airflow.clear()
 
-        assert relay.asked == ["a red fox"]
+        assert relay.sent == ["a red fox"]
         assert [call.kwargs["trigger"].luma_task_ids for call in defer.call_args_list] == [["id-1"]] * 2
 
-    def test_a_clear_after_it_was_killed_goes_on(self, airflow: Airflow, relay: Relay) -> None:
+    def test_a_clear_after_it_was_killed_resumes(self, airflow: Airflow, relay: Relay) -> None:
         operator = two()
 
         def kill(request: GenerationRequest) -> LumaTask:
             operator.on_kill()
             return LumaTask(id="id-1", state=TaskState.PENDING)
 
-        relay.generate, sell = kill, relay.generate  # type: ignore[method-assign]
+        relay.generate, accept = kill, relay.generate  # type: ignore[method-assign]
         airflow.max_tries = 0
         with pytest.raises(LumaInterruptedError):
             operator.execute(airflow.context)
-        relay.generate = sell  # type: ignore[method-assign]
+        relay.generate = accept  # type: ignore[method-assign]
         airflow.clear(retries=0)
 
         assert two().execute(airflow.context) == ["id-1", "id-1"]
-        assert relay.asked == ["second"]
+        assert relay.sent == ["second"]
 
     @pytest.mark.parametrize(
         ("error", "resends"),
@@ -208,7 +210,7 @@ class TestRuns:
             (LumaQuotaError("No money is left.", status=403), 2),
         ],
     )
-    def test_continue_sends_what_was_refused_again_after_a_clear(
+    def test_resume_sends_what_was_refused_again_after_a_clear(
         self, airflow: Airflow, relay: Relay, error: LumaError, resends: int
     ) -> None:
         relay.errors["second"] = [error]
@@ -217,18 +219,18 @@ class TestRuns:
         airflow.clear()
 
         assert two(on_clear="resume").execute(airflow.context) == ["id-1", "id-3"]
-        assert Counter(relay.asked) == {"first": 1, "second": resends}
+        assert Counter(relay.sent) == {"first": 1, "second": resends}
 
     def test_an_end_that_can_not_be_written_leaves_the_result_alone(
         self, airflow: Airflow, relay: Relay, logged: Callable[[], str], mocker: Any
     ) -> None:
-        mocker.patch.object(submit_module.Ledger, "end", side_effect=OSError("the API server is away"))
+        mocker.patch.object(Ledger, "end", side_effect=OSError("the API server is away"))
 
         assert one().execute(airflow.context) == "id-1"
         assert "The end of this try could not be written" in logged()
         airflow.clear()
         assert one().execute(airflow.context) == "id-1"
-        assert relay.asked == ["a red fox"]
+        assert relay.sent == ["a red fox"]
 
 
 @needs_a_store
@@ -242,7 +244,7 @@ class TestLostState:
         with pytest.raises(LumaStorageError, match="has lost the value of 'luma_submits_1_0'"):
             one().execute(airflow.context)
 
-        assert relay.asked == ["a red fox"]
+        assert relay.sent == ["a red fox"]
 
     def test_a_backend_of_another_kind_that_holds_nothing_leaves_a_later_try_ambiguous(
         self, airflow: Airflow, relay: Relay, config: Callable[..., None]
@@ -252,7 +254,7 @@ class TestLostState:
         with pytest.raises(AirflowFailException, match="it is unknown what the tries before try 2"):
             one().execute(airflow.context)
 
-        assert relay.asked == []
+        assert relay.sent == []
 
     def test_a_first_try_with_such_a_backend_is_a_first_try(
         self, airflow: Airflow, relay: Relay, config: Callable[..., None]
@@ -261,7 +263,7 @@ class TestLostState:
 
         assert one().execute(airflow.context) == "id-1"
 
-    def test_continue_after_a_success_that_emptied_the_store_is_ambiguous(
+    def test_resume_after_a_success_that_emptied_the_store_is_ambiguous(
         self,
         airflow: Airflow,
         relay: Relay,
@@ -276,9 +278,9 @@ class TestLostState:
         with pytest.raises(AirflowFailException, match=r"clear_on_success is on.*on_ambiguous='resubmit'"):
             one(on_clear="resume").execute(airflow.context)
 
-        assert relay.asked == ["a red fox"]
+        assert relay.sent == ["a red fox"]
 
-    def test_a_clear_that_buys_anyway_needs_no_store(
+    def test_a_clear_that_restarts_needs_no_store(
         self, airflow: Airflow, relay: Relay, config: Callable[..., None]
     ) -> None:
         config("CLEAR_ON_SUCCESS", "True")
@@ -290,7 +292,7 @@ class TestLostState:
 
 
 class TestWithoutAStore:
-    """As on an Airflow before 3.3, which keeps nothing between tries."""
+    """Test an Airflow before 3.3, which keeps no state between tries."""
 
     @pytest.fixture(autouse=True)
     def nothing_is_kept(self, airflow: Airflow) -> None:
@@ -307,7 +309,7 @@ class TestWithoutAStore:
             with pytest.raises(AirflowFailException, match="set on_ambiguous='resubmit' and clear this task"):
                 one(retries=retries).execute(airflow.context)
 
-        assert relay.asked == ["a red fox"]
+        assert relay.sent == ["a red fox"]
 
     def test_resubmit_sends_everything_in_a_later_try(self, airflow: Airflow, relay: Relay) -> None:
         airflow.clear()
@@ -321,31 +323,33 @@ class TestWithoutAStore:
 
         def note(message: str, *arguments: Any) -> None:
             log(message, *arguments)
-            if message.startswith("Trying again"):
+            if message.startswith("Retrying in"):
                 waiting.set()
 
         operator.log.warning = note
         killer = threading.Thread(target=lambda: waiting.wait(300) and operator.on_kill())
         killer.start()
         try:
-            with pytest.raises(AirflowFailException, match="Submitting was stopped before all was sent"):
+            with pytest.raises(
+                AirflowFailException, match="Submitting was stopped before all requests were sent"
+            ):
                 operator.execute(airflow.context)
         finally:
             waiting.set()
             killer.join()
             operator.log.warning = log
 
-        assert relay.asked == ["a red fox"]
+        assert relay.sent == ["a red fox"]
 
-    @pytest.mark.parametrize("asked", [0, 1e300, float("inf")])
+    @pytest.mark.parametrize("retry_after", [0, 1e300, float("inf")])
     def test_a_delay_that_the_relay_asks_for_is_bounded(
-        self, airflow: Airflow, relay: Relay, mocker: Any, asked: float
+        self, airflow: Airflow, relay: Relay, mocker: Any, retry_after: float
     ) -> None:
-        pause = mocker.patch.object(submit_module.Stop, "pause")
-        relay.errors["a red fox"] = [busy(retry_after=asked)]
+        pause = mocker.patch.object(Stop, "pause")
+        relay.errors["a red fox"] = [busy(retry_after=retry_after)]
         one(retries=1, retry_delay=timedelta(seconds=7)).execute(airflow.context)
 
-        assert mocker.call(7.0 if not asked else 3600.0) in pause.call_args_list
+        assert mocker.call(7.0 if not retry_after else 3600.0) in pause.call_args_list
 
 
 class TestStop:
@@ -356,17 +360,19 @@ class TestStop:
         airflow.keeps = keeps and AIRFLOW_V_3_3_PLUS
         operator = two()
         operator.on_kill()
-        with pytest.raises((LumaInterruptedError, AirflowFailException), match="stopped before all was sent"):
+        with pytest.raises(
+            (LumaInterruptedError, AirflowFailException), match="stopped before all requests were sent"
+        ):
             operator.execute(airflow.context)
 
-        assert relay.asked == []
+        assert relay.sent == []
 
     @needs_a_store
     def test_one_that_comes_while_a_submitter_is_made_is_remembered(
         self, airflow: Airflow, relay: Relay, mocker: Any
     ) -> None:
         operator = two()
-        make = submit_module.Submitter
+        make = Submitter
 
         def kill_after_making(*arguments: Any, **named: Any) -> Any:
             submitter = make(*arguments, **named)
@@ -377,20 +383,20 @@ class TestStop:
         with pytest.raises(LumaInterruptedError):
             operator.execute(airflow.context)
 
-        assert relay.asked == []
+        assert relay.sent == []
 
     @needs_a_store
     def test_one_ends_the_wait_for_completion(self, airflow: Airflow, relay: Relay, mocker: Any) -> None:
         operator = one(wait_for_completion=True, deferrable=False, poll_interval=80_000, timeout=80_000)
         submit_module.LumaHook.return_value.settings.max_poll_failures = 3  # type: ignore[attr-defined]
-        pause = submit_module.Stop.pause
+        pause = Stop.pause
 
         def kill(self: Any, seconds: float, **arguments: Any) -> None:
             if seconds > 1000:
                 operator.on_kill()
             pause(self, seconds, **arguments)
 
-        mocker.patch.object(submit_module.Stop, "pause", kill)
+        mocker.patch.object(Stop, "pause", kill)
         with pytest.raises(LumaInterruptedError, match="id-1"):
             operator.execute(airflow.context)
 
@@ -405,4 +411,4 @@ def test_what_is_wrong_after_rendering_is_refused_before_anything_is_sent(
         with pytest.raises(AirflowFailException, match=f"{name} must be"):
             operator.execute(airflow.context)
 
-    assert relay.asked == []
+    assert relay.sent == []

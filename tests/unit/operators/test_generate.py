@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the submit operators say where a Dag is written: nothing here sends anything."""
+"""Test what the submit operators check where a Dag is parsed: nothing here sends anything."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ ID = "4665a07c-7641-4809-a133-10786201bb56"
 
 
 def video(**arguments: Any) -> LumaGenerateVideoOperator:
-    return LumaGenerateVideoOperator(task_id="buy", **{"prompt": PROMPT, **arguments})
+    return LumaGenerateVideoOperator(task_id="submit", **{"prompt": PROMPT, **arguments})
 
 
 def videos(**arguments: Any) -> LumaGenerateVideosOperator:
-    return LumaGenerateVideosOperator(task_id="buy", **{"requests": [{"prompt": PROMPT}], **arguments})
+    return LumaGenerateVideosOperator(task_id="submit", **{"requests": [{"prompt": PROMPT}], **arguments})
 
 
 def extension(**arguments: Any) -> LumaExtendVideoOperator:
     given = {"luma_task_id": ID, "prompt": PROMPT, **arguments}
-    return LumaExtendVideoOperator(task_id="buy", **given)
+    return LumaExtendVideoOperator(task_id="submit", **given)
 
 
 class TestLiteralsAreCheckedInTheDag:
@@ -68,11 +68,11 @@ class TestLiteralsAreCheckedInTheDag:
         videos(requests="{{ ti.xcom_pull('x') | tojson }}")
 
     def test_references_to_tasks_wait_for_their_values(self) -> None:
-        with DAG("buying", schedule=None):
+        with DAG("submitting", schedule=None):
             other = video()
-            LumaGenerateVideoOperator(task_id="prompt", prompt=other.output)  # type: ignore[arg-type]
-            LumaGenerateVideosOperator(task_id="list", requests=other.output)  # type: ignore[arg-type]
-            LumaExtendVideoOperator(task_id="more", luma_task_id=other.output, prompt=PROMPT)  # type: ignore[arg-type]
+            LumaGenerateVideoOperator(task_id="prompt", prompt=other.output)
+            LumaGenerateVideosOperator(task_id="list", requests=other.output)
+            LumaExtendVideoOperator(task_id="more", luma_task_id=other.output, prompt=PROMPT)
 
 
 class TestArguments:
@@ -81,7 +81,7 @@ class TestArguments:
         ("arguments", "words"),
         [
             ({"on_ambiguous": "retry"}, "on_ambiguous must be 'fail' or 'resubmit'; got 'retry'"),
-            ({"on_clear": "never"}, "on_clear must be 'anew' or 'continue'; got 'never'"),
+            ({"on_clear": "never"}, "on_clear must be 'restart' or 'resume'; got 'never'"),
             (
                 {"poll_interval": 0},
                 "poll_interval must be a positive number of seconds, at most 86400; got 0",
@@ -127,7 +127,7 @@ class TestRetryPolicy:
     def policy(self, operator: Any) -> Any:
         return getattr(operator, "retry_policy", None)
 
-    def test_it_is_the_provider_s_own_unless_told_otherwise(self) -> None:
+    def test_it_is_the_provider_s_own_by_default(self) -> None:
         assert isinstance(self.policy(video()), LumaRetryPolicy) == AIRFLOW_V_3_3_PLUS
 
     def test_one_that_is_given_wins(self) -> None:
@@ -136,7 +136,7 @@ class TestRetryPolicy:
 
             mine = ExceptionRetryPolicy(rules=[])
             assert self.policy(video(retry_policy=mine)) is mine
-            with DAG("buying", schedule=None, default_args={"retry_policy": mine}):
+            with DAG("submitting", schedule=None, default_args={"retry_policy": mine}):
                 assert self.policy(video()) is mine
 
     def test_none_means_none(self) -> None:
@@ -145,7 +145,7 @@ class TestRetryPolicy:
 
 
 class TestOnKill:
-    def test_before_anything_was_submitted_there_is_nothing_to_say(self, caplog: Any) -> None:
+    def test_before_anything_was_submitted_nothing_is_logged(self, caplog: Any) -> None:
         video().on_kill()
 
         assert caplog.text == ""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Random histories of one Airflow task: crashes, retries, clears, zombies and Dags that change.
+Run random histories of one Airflow task: crashes, retries, clears, zombies and Dags that change.
 
 The model is Airflow's own: each retry and each clear makes a new try with a new id, only the newest try may
 write into the state store, and an object storage behind it is written before Airflow refuses.
@@ -25,11 +25,11 @@ RETRIES = st.integers(0, 3)
 
 
 class RefusedError(Exception):
-    """Airflow knows no try of this id any more."""
+    """Airflow no longer knows this try."""
 
 
 class StateStore:
-    """Airflow's rows, which refer to objects in a storage."""
+    """Hold Airflow's rows, which refer to objects in a storage."""
 
     def __init__(self) -> None:
         self.newest = 1
@@ -50,7 +50,7 @@ class StateStore:
 
 
 class TryStore:
-    """The store as one try may use it."""
+    """Give one try access to the store."""
 
     def __init__(self, store: StateStore, number: int) -> None:
         self._store, self._number = store, number
@@ -79,10 +79,10 @@ class Histories(RuleBasedStateMachine):
         self.store = StateStore()
         self.current = Try(number=1, max_tries=2, retries=2)
         self.state = "running"
-        # Whether the newest try wrote down that it ended; Airflow may not have heard of it.
+        # Whether the newest try wrote down that it ended; Airflow may not know it.
         self.ended = False
         self.run = 0
-        self.bought: Counter[tuple[int, str]] = Counter()
+        self.billed: Counter[tuple[int, str]] = Counter()
         self.ids: set[tuple[int, str]] = set()
         self.workers = [Worker(self.store, self.current, "restart", 0)]
 
@@ -114,7 +114,7 @@ class Histories(RuleBasedStateMachine):
         worker = data.draw(st.sampled_from([worker for worker in self.workers if worker.sending]))
         key, worker.sending = worker.sending or "", None
         if outcome in ("id", "lost", "dead"):
-            self.bought[worker.run, key] += 1
+            self.billed[worker.run, key] += 1
         try:
             match outcome:
                 case "id":
@@ -146,8 +146,8 @@ class Histories(RuleBasedStateMachine):
             self.state = "up_for_retry"
 
     @precondition(lambda self: self.workers)
-    @rule(data=st.data(), is_heard=st.booleans())
-    def end(self, data: st.DataObject, is_heard: bool) -> None:
+    @rule(data=st.data(), is_reported=st.booleans())
+    def end(self, data: st.DataObject, is_reported: bool) -> None:
         worker = data.draw(st.sampled_from(self.workers))
         if worker.sending is not None:
             return
@@ -160,7 +160,7 @@ class Histories(RuleBasedStateMachine):
         if worker.current.number == self.current.number:
             self.ended = True
             # What Airflow doesn't hear of is retried, as is what fails in post_execute.
-            self.state = "success" if is_heard else "failed" if self.current.is_last else "up_for_retry"
+            self.state = "success" if is_reported else "failed" if self.current.is_last else "up_for_retry"
 
     @precondition(lambda self: self.state == "up_for_retry")
     @rule(on_clear=st.sampled_from(["restart", "resume"]))
@@ -188,8 +188,8 @@ class Histories(RuleBasedStateMachine):
         self.current = msgspec.structs.replace(self.current, clears=self.current.clears + 1)
 
     @invariant()
-    def nothing_is_bought_twice(self) -> None:
-        assert [key for key, count in self.bought.items() if count > 1] == []
+    def nothing_is_billed_twice(self) -> None:
+        assert [key for key, count in self.billed.items() if count > 1] == []
 
     @invariant()
     def no_id_is_lost(self) -> None:

@@ -18,7 +18,7 @@ TRY = Try(number=1, max_tries=2)
 
 
 class JsonStore(MemoryStore):
-    """Keeps what JSON keeps, and counts."""
+    """Keep values as JSON, and count reads and writes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,14 +166,14 @@ class TestRuns:
         assert len(again.entries) == 30
         assert again.cleared == {}
 
-    def test_a_clear_of_an_ended_task_begins_anew_and_knows_what_was_before(self, store: JsonStore) -> None:
+    def test_a_clear_of_an_ended_task_restarts_and_knows_the_previous_run(self, store: JsonStore) -> None:
         ledger = Ledger(store, current=TRY)
         fill(ledger, 30)
         ledger.end()
 
-        anew = Ledger(store, current=clear(TRY))
-        assert anew.entries == {}
-        assert len(anew.cleared) == 30
+        restarted = Ledger(store, current=clear(TRY))
+        assert restarted.entries == {}
+        assert len(restarted.cleared) == 30
 
     @pytest.mark.parametrize("on_clear", ["restart", "resume"])
     def test_a_clear_of_a_running_or_deferred_task_belongs_to_the_same_run(
@@ -196,7 +196,7 @@ class TestRuns:
 
         assert len(Ledger(store, current=clear(second)).entries) == 3
 
-    def test_a_retry_after_an_end_that_airflow_never_heard_of_belongs_to_the_same_run(
+    def test_a_retry_after_an_end_that_airflow_does_not_know_of_belongs_to_the_same_run(
         self, store: JsonStore
     ) -> None:
         ledger = Ledger(store, current=TRY)
@@ -205,7 +205,7 @@ class TestRuns:
         retry = follow(TRY)
         assert len(Ledger(store, current=retry).entries) == 3
 
-        # The retry was killed, and is cleared: it never came to its end.
+        # The retry was killed, and is cleared: it has written no end.
         assert len(Ledger(store, current=clear(retry)).entries) == 3
 
     def test_a_try_that_ended_without_a_submit_of_its_own_ends_the_run(self, store: JsonStore) -> None:
@@ -271,7 +271,7 @@ class TestRuns:
 
         assert list(Ledger(store, current=follow(current)).entries) == ["last-0"]
 
-    def test_continue_goes_on_after_a_clear_and_its_retries(self, store: JsonStore) -> None:
+    def test_resume_keeps_entries_after_a_clear_and_its_retries(self, store: JsonStore) -> None:
         ledger = Ledger(store, current=TRY)
         fill(ledger, PAGE_SIZE + 5, "old")
         ledger.end()
@@ -283,20 +283,20 @@ class TestRuns:
         fill(again, 1, "new")
         assert len(Ledger(store, current=follow(cleared), on_clear="resume").entries) == PAGE_SIZE + 6
 
-    def test_continue_forgets_refusals_for_good_and_keeps_what_is_unclear(self, store: JsonStore) -> None:
+    def test_resume_forgets_refusals_for_good_and_keeps_unknown_outcomes(self, store: JsonStore) -> None:
         ledger = Ledger(store, current=TRY)
         fill(ledger, 1)
         ledger.intend("refused", AT)
         ledger.refused("refused", "moderated")
-        ledger.intend("unclear", AT)
+        ledger.intend("unknown", AT)
         ledger.end()
 
         cleared = clear(TRY)
-        assert list(Ledger(store, current=cleared, on_clear="resume").entries) == ["key-0", "unclear"]
-        assert list(Ledger(store, current=cleared, on_clear="resume").entries) == ["key-0", "unclear"]
-        assert list(Ledger(store, current=follow(cleared)).entries) == ["key-0", "unclear"]
+        assert list(Ledger(store, current=cleared, on_clear="resume").entries) == ["key-0", "unknown"]
+        assert list(Ledger(store, current=cleared, on_clear="resume").entries) == ["key-0", "unknown"]
+        assert list(Ledger(store, current=follow(cleared)).entries) == ["key-0", "unknown"]
 
-    def test_a_changed_mind_between_two_tries_does_not_start_anew(self, store: JsonStore) -> None:
+    def test_a_changed_on_clear_between_two_tries_does_not_restart(self, store: JsonStore) -> None:
         ledger = Ledger(store, current=TRY)
         fill(ledger, 3)
         ledger.end()
@@ -305,7 +305,7 @@ class TestRuns:
 
         assert len(Ledger(store, current=follow(cleared), on_clear="restart").entries) == 3
 
-    def test_continue_with_nothing_before_begins(self, store: JsonStore) -> None:
+    def test_resume_with_nothing_before_begins(self, store: JsonStore) -> None:
         fill(Ledger(store, current=TRY, on_clear="resume"), 2)
 
         assert len(Ledger(store, current=follow(TRY)).entries) == 2
@@ -351,7 +351,7 @@ class TestLoss:
         assert not Ledger(store, current=follow(TRY)).is_empty
 
 
-class TestTrouble:
+class TestBrokenStores:
     def test_a_write_that_fails_is_not_remembered(self, store: JsonStore) -> None:
         ledger = Ledger(store, current=TRY)
         fill(ledger, 1)
@@ -380,7 +380,7 @@ steps = st.lists(
 
 
 @given(steps)
-def test_a_ledger_read_anew_always_equals_a_dictionary(moves: list[tuple[str, int]]) -> None:
+def test_a_ledger_that_is_read_again_always_equals_a_dictionary(moves: list[tuple[str, int]]) -> None:
     store = JsonStore()
     ledger, known = Ledger(store, current=TRY), {}
     for move, number in moves:

@@ -45,19 +45,19 @@ def quota() -> LumaQuotaError:
 
 
 def ambiguous() -> LumaAmbiguousSubmitError:
-    return LumaAmbiguousSubmitError("It is unknown whether the relay took the submission.")
+    return LumaAmbiguousSubmitError("It is unknown whether the relay accepted the submission.")
 
 
 class Relay:
     """
-    Stands in for the client: sells a video for each prompt, unless it is told to do something else.
+    Stand in for the client: accepts each prompt, unless it is given another answer.
 
     :param answers: by prompt, what to do the first time: raise, or call and return an id
     """
 
     def __init__(self, answers: dict[str, Answer] | None = None) -> None:
         self.answers = dict(answers or {})
-        self.asked: list[str] = []
+        self.sent: list[str] = []
         self.at: list[float] = []
         self.most_at_once = 0
         self._now = 0
@@ -65,7 +65,7 @@ class Relay:
 
     def generate(self, request: GenerationRequest) -> LumaTask:
         with self._lock:
-            self.asked.append(request.prompt)
+            self.sent.append(request.prompt)
             self.at.append(time.monotonic())
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
@@ -107,12 +107,12 @@ def prompts(count: int) -> list[str]:
 
 
 class Bench:
-    """One list of requests that is tried as often as a test wants."""
+    """Submit one list of requests in as many tries as a test needs."""
 
-    def __init__(self, relay: Relay, store: MemoryStore, asked: Sequence[str]) -> None:
-        self.relay, self.store, self.prompts = relay, store, list(asked)
+    def __init__(self, relay: Relay, store: Store, prompts: Sequence[str]) -> None:
+        self.relay, self.store, self.prompts = relay, store, list(prompts)
         self.current = Try(number=1, max_tries=9)
-        self.told: list[tuple[int, str]] = []
+        self.reported: list[tuple[int, str]] = []
 
     def submitter(
         self, *, conn: str = "here", on_clear: Any = "restart", stop: Stop | None = None, **policy: Any
@@ -123,7 +123,7 @@ class Bench:
             ledger=Ledger(self.store, current=self.current, on_clear=on_clear),
             connection=conn,
             policy=SubmitPolicy(**policy),
-            on_submitted=lambda number, task_id, at: self.told.append((number, task_id)),
+            on_submitted=lambda number, task_id, at: self.reported.append((number, task_id)),
             stop=stop,
         )
 
@@ -132,7 +132,7 @@ class Bench:
         self.current = msgspec.structs.replace(self.current, number=self.current.number + 1)
 
     def end_and_clear(self) -> None:
-        """Let the present try end for good, and the next one come from a clear."""
+        """End the current try, and let the next one follow a clear."""
         Ledger(self.store, current=self.current).end()
         number = self.current.number
         self.current = Try(number=number + 1, max_tries=number + 9)
@@ -189,8 +189,8 @@ class TestFirstTry:
         table = bench(4)
 
         assert table.run().submitted_ids == [f"id-prompt {n}" for n in range(4)]
-        assert table.relay.asked == prompts(4)
-        assert table.told == [(n, f"id-prompt {n}") for n in range(4)]
+        assert table.relay.sent == prompts(4)
+        assert table.reported == [(n, f"id-prompt {n}") for n in range(4)]
 
     def test_an_empty_list_sends_and_writes_nothing(self, bench: Callable[..., Bench]) -> None:
         table = bench(0)
@@ -202,7 +202,7 @@ class TestFirstTry:
         table = bench(["twin", "twin", "other"])
 
         assert len(table.run().submitted_ids) == 3
-        assert table.relay.asked == ["twin", "twin", "other"]
+        assert table.relay.sent == ["twin", "twin", "other"]
 
     def test_the_intent_is_written_before_the_request_is_sent(self, bench: Callable[..., Bench]) -> None:
         table = bench(1)
@@ -217,7 +217,7 @@ class TestFirstTry:
 
         assert seen == [True]
 
-    def test_an_id_is_booked_before_it_is_told(self, bench: Callable[..., Bench]) -> None:
+    def test_an_id_is_written_before_it_is_reported(self, bench: Callable[..., Bench]) -> None:
         table = bench(1)
         submitter = table.submitter()
         seen: list[str | None] = []
@@ -227,7 +227,7 @@ class TestFirstTry:
         assert seen == ["id-prompt 0"]
 
     @pytest.mark.parametrize("most", [1, 3])
-    def test_no_more_are_under_way_than_allowed(self, bench: Callable[..., Bench], most: int) -> None:
+    def test_no_more_are_in_progress_than_allowed(self, bench: Callable[..., Bench], most: int) -> None:
         table = bench(9)
         together = threading.Barrier(most)
 
@@ -256,28 +256,28 @@ class TestRetry:
         table = bench(5, {"prompt 2": busy()})
         table.fail(LumaBusyError)
 
-        assert table.relay.asked == prompts(3)
+        assert table.relay.sent == prompts(3)
         assert table.run().submitted_ids == [f"id-prompt {n}" for n in range(5)]
-        assert table.relay.asked == [*prompts(3), *prompts(5)[2:]]
+        assert table.relay.sent == [*prompts(3), *prompts(5)[2:]]
 
-    def test_a_retry_tells_the_ids_of_before_again(self, bench: Callable[..., Bench]) -> None:
+    def test_a_retry_reports_the_previous_ids_again(self, bench: Callable[..., Bench]) -> None:
         table = bench(2)
         table.run()
-        table.told.clear()
+        table.reported.clear()
         table.run()
 
-        assert table.told == [(0, "id-prompt 0"), (1, "id-prompt 1")]
-        assert len(table.relay.asked) == 2
+        assert table.reported == [(0, "id-prompt 0"), (1, "id-prompt 1")]
+        assert len(table.relay.sent) == 2
 
-    def test_a_changed_order_buys_nothing(self, bench: Callable[..., Bench]) -> None:
+    def test_a_changed_order_submits_nothing(self, bench: Callable[..., Bench]) -> None:
         table = bench(4)
         table.run()
         table.prompts.reverse()
 
         assert table.run().submitted_ids == [f"id-prompt {n}" for n in (3, 2, 1, 0)]
-        assert len(table.relay.asked) == 4
+        assert len(table.relay.sent) == 4
 
-    def test_changed_inputs_buy_what_is_new_and_name_what_goes_on(
+    def test_changed_inputs_are_submitted_and_previous_ids_are_named(
         self, bench: Callable[..., Bench], caplog: pytest.LogCaptureFixture
     ) -> None:
         table = bench(3)
@@ -285,10 +285,11 @@ class TestRetry:
         table.prompts = ["prompt 0", "something new"]
 
         assert table.run().submitted_ids == ["id-prompt 0", "id-something new"]
-        assert table.relay.asked == [*prompts(3), "something new"]
+        assert table.relay.sent == [*prompts(3), "something new"]
         assert "inputs have changed" in caplog.text
         assert (
-            "2 Luma tasks of the earlier inputs go on and are billed: id-prompt 1, id-prompt 2" in caplog.text
+            "2 Luma tasks of the previous inputs keep running and are billed: id-prompt 1, id-prompt 2"
+            in caplog.text
         )
 
     def test_another_connection_is_a_changed_input(self, bench: Callable[..., Bench]) -> None:
@@ -296,9 +297,9 @@ class TestRetry:
         table.run(conn="here")
         table.run(conn="there")
 
-        assert table.relay.asked == ["prompt 0"] * 2
+        assert table.relay.sent == ["prompt 0"] * 2
 
-    def test_an_unchanged_retry_does_not_speak_of_changes(
+    def test_an_unchanged_retry_logs_no_change(
         self, bench: Callable[..., Bench], caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO)
@@ -306,12 +307,12 @@ class TestRetry:
         table.fail(LumaBusyError)
         table.run()
 
-        assert "of 2 requests 1 are submitted, 0 refused, 1 to be sent" in caplog.text
+        assert "of 2 requests 1 were submitted, 0 were refused, 1 are left" in caplog.text
         assert "changed" not in caplog.text
 
 
 class TestClear:
-    def test_a_clear_buys_everything_anew_and_says_so(
+    def test_a_clear_submits_everything_again_and_says_so(
         self, bench: Callable[..., Bench], caplog: pytest.LogCaptureFixture
     ) -> None:
         table = bench(2)
@@ -319,11 +320,11 @@ class TestClear:
         table.end_and_clear()
         table.run()
 
-        assert Counter(table.relay.asked) == {"prompt 0": 2, "prompt 1": 2}
+        assert Counter(table.relay.sent) == {"prompt 0": 2, "prompt 1": 2}
         assert "This task was cleared" in caplog.text
         assert "id-prompt 0, id-prompt 1" in caplog.text
 
-    def test_a_retry_after_a_clear_goes_on(self, bench: Callable[..., Bench]) -> None:
+    def test_a_retry_after_a_clear_resumes(self, bench: Callable[..., Bench]) -> None:
         table = bench(2)
         table.run()
         table.end_and_clear()
@@ -332,15 +333,15 @@ class TestClear:
         table.retry()
         table.run()
 
-        assert Counter(table.relay.asked) == {"prompt 0": 2, "prompt 1": 3}
+        assert Counter(table.relay.sent) == {"prompt 0": 2, "prompt 1": 3}
 
-    def test_continue_sends_only_the_rest(self, bench: Callable[..., Bench]) -> None:
+    def test_resume_sends_only_the_rest(self, bench: Callable[..., Bench]) -> None:
         table = bench(3, {"prompt 1": quota()})
         table.fail(LumaQuotaError)
         table.end_and_clear()
 
         assert table.run(on_clear="resume").submitted_ids == [f"id-prompt {n}" for n in range(3)]
-        assert Counter(table.relay.asked) == {"prompt 0": 1, "prompt 1": 2, "prompt 2": 1}
+        assert Counter(table.relay.sent) == {"prompt 0": 1, "prompt 1": 2, "prompt 2": 1}
 
 
 class TestRefusals:
@@ -359,13 +360,13 @@ class TestRefusals:
         error = table.fail(max_failed=1)
 
         assert not error.retryable
-        assert table.relay.asked == prompts(3)
+        assert table.relay.sent == prompts(3)
         for words in (
-            "refused 2 of 5 requests, max_failed=1",
-            "request 2 (video 'prompt 2'): The relay refuses it: too long.",
+            "refused 2 of 5 requests (max_failed=1)",
+            "request 2 (video 'prompt 2'): The relay refuses it: too long",
             "Submitted and billed: 1 (id-prompt 1).",
             "Without an id: 2 (requests 3, 4).",
-            "To keep what is submitted, set on_clear='resume' and then clear this task",
+            "set on_clear='resume' and then clear this task",
         ):
             assert words in str(error)
         assert error.task_ids == ("id-prompt 1",)
@@ -381,42 +382,44 @@ class TestRefusals:
         submitter = table.run(max_failed=1)
 
         assert list(submitter.refused) == [0]
-        assert table.relay.asked == [*prompts(3), "prompt 2"]
+        assert table.relay.sent == [*prompts(3), "prompt 2"]
 
-    def test_a_lone_request_fails_with_the_relays_words(self, bench: Callable[..., Bench]) -> None:
+    def test_a_single_request_fails_with_the_relays_message(self, bench: Callable[..., Bench]) -> None:
         error = bench(1, {"prompt 0": refusal()}).fail()
 
-        assert str(error) == "The video 'prompt 0' was refused: The relay refuses it: moderated."
+        assert str(error) == "The relay refused the video 'prompt 0': The relay refuses it: moderated."
 
-    def test_used_up_money_stops_the_rest_and_says_what_was_sent(self, bench: Callable[..., Bench]) -> None:
+    def test_a_used_up_quota_stops_the_rest_and_says_what_was_submitted(
+        self, bench: Callable[..., Bench]
+    ) -> None:
         table = bench(5, {"prompt 2": quota()})
         error = table.fail(LumaQuotaError)
 
-        assert table.relay.asked == prompts(3)
+        assert table.relay.sent == prompts(3)
         assert "Submitted and billed: 2 (id-prompt 0, id-prompt 1)." in str(error)
         assert "Without an id: 3 (requests 2, 3, 4)." in str(error)
-        assert "To keep what is submitted, set on_clear='resume' and then clear this task" in str(error)
-        assert "submits everything again, and it is billed again" in str(error)
+        assert "set on_clear='resume' and then clear this task" in str(error)
+        assert "submits everything again" in str(error)
         assert len(table.entries) == 2
 
-    def test_with_continue_the_way_on_is_a_clear(self, bench: Callable[..., Bench]) -> None:
+    def test_with_resume_the_advice_is_a_clear(self, bench: Callable[..., Bench]) -> None:
         error = bench(5, {"prompt 2": quota()}).fail(LumaQuotaError, on_clear="resume")
 
-        assert "Clear this task (on_clear='resume'): it sends only what has no id" in str(error)
+        assert "Clear this task (on_clear='resume'): only requests without an id" in str(error)
         assert "billed again" not in str(error)
 
-    def test_a_clear_that_continues_sends_refused_ones_again_and_a_retry_does_not(
+    def test_a_clear_that_resumes_sends_refused_ones_again_and_a_retry_does_not(
         self, bench: Callable[..., Bench]
     ) -> None:
         table = bench(3, {"prompt 0": refusal(), "prompt 2": busy()})
         table.fail(LumaBusyError, max_failed=1, on_clear="resume")
         table.retry()
         table.run(max_failed=1, on_clear="resume")
-        assert table.relay.asked == [*prompts(3), "prompt 2"]
+        assert table.relay.sent == [*prompts(3), "prompt 2"]
         table.end_and_clear()
 
         assert len(table.run(on_clear="resume").submitted_ids) == 3
-        assert table.relay.asked == [*prompts(3), "prompt 2", "prompt 0"]
+        assert table.relay.sent == [*prompts(3), "prompt 2", "prompt 0"]
 
     def test_retry_after_survives(self, bench: Callable[..., Bench]) -> None:
         error = bench(2, {"prompt 1": busy(17)}).fail(LumaBusyError)
@@ -432,7 +435,7 @@ class TestAmbiguity:
         error = table.fail(LumaAmbiguousSubmitError)
 
         assert not error.retryable
-        assert table.relay.asked == prompts(2)
+        assert table.relay.sent == prompts(2)
         assert "Request 1 (video 'prompt 1', sent at 20" in str(error)
         assert "Submitted and billed: 1 (id-prompt 0)." in str(error)
         assert "on_ambiguous='resubmit'" in str(error)
@@ -442,11 +445,13 @@ class TestAmbiguity:
         table.fail(LumaAmbiguousSubmitError)
         error = table.fail(LumaAmbiguousSubmitError)
 
-        assert table.relay.asked == prompts(2)
-        assert "broke off in mid-submit: request 1 (video 'prompt 1'), about to be sent at 20" in str(error)
+        assert table.relay.sent == prompts(2)
+        assert "interrupted during a submit: request 1 (video 'prompt 1'), about to be sent at 20" in str(
+            error
+        )
         assert error.task_ids == ("id-prompt 0",)
 
-    def test_an_unclear_request_that_is_no_longer_asked_for_still_ends_the_retry(
+    def test_an_unknown_outcome_of_a_removed_request_still_ends_the_retry(
         self, bench: Callable[..., Bench]
     ) -> None:
         table = bench(2, {"prompt 1": ambiguous()})
@@ -455,7 +460,7 @@ class TestAmbiguity:
         error = table.fail(LumaAmbiguousSubmitError)
 
         assert "a request with other inputs, about to be sent at 20" in str(error)
-        assert len(table.relay.asked) == 2
+        assert len(table.relay.sent) == 2
 
     def test_a_clear_forgets_it(self, bench: Callable[..., Bench]) -> None:
         table = bench(2, {"prompt 1": ambiguous()})
@@ -464,7 +469,7 @@ class TestAmbiguity:
 
         assert len(table.run().submitted_ids) == 2
 
-    def test_a_clear_that_continues_does_not_forget_it(self, bench: Callable[..., Bench]) -> None:
+    def test_a_clear_that_resumes_does_not_forget_it(self, bench: Callable[..., Bench]) -> None:
         table = bench(2, {"prompt 1": ambiguous()})
         table.fail(LumaAmbiguousSubmitError)
         table.end_and_clear()
@@ -472,7 +477,7 @@ class TestAmbiguity:
         table.retry()
         table.run(on_clear="resume", on_ambiguous="resubmit")
 
-        assert table.relay.asked == ["prompt 0", "prompt 1", "prompt 1"]
+        assert table.relay.sent == ["prompt 0", "prompt 1", "prompt 1"]
 
     def test_resubmit_leaves_it_to_a_retry_which_warns(
         self, bench: Callable[..., Bench], caplog: pytest.LogCaptureFixture
@@ -482,28 +487,28 @@ class TestAmbiguity:
 
         assert error.retryable
         assert len(table.run(on_ambiguous="resubmit").submitted_ids) == 2
-        assert table.relay.asked == ["prompt 0", "prompt 0", "prompt 1"]
+        assert table.relay.sent == ["prompt 0", "prompt 0", "prompt 1"]
         assert "may be billed twice" in caplog.text
 
-    def test_an_error_that_nobody_foresaw_is_ambiguous(self, bench: Callable[..., Bench]) -> None:
+    def test_an_unexpected_error_is_ambiguous(self, bench: Callable[..., Bench]) -> None:
         table = bench(2, {"prompt 0": ZeroDivisionError("oops")})
         error = table.fail(LumaAmbiguousSubmitError)
 
         assert "unexpected error (ZeroDivisionError('oops'))" in str(error)
         assert isinstance(error.__cause__, ZeroDivisionError)
-        assert table.relay.asked == ["prompt 0"]
+        assert table.relay.sent == ["prompt 0"]
 
-    def test_what_is_under_way_beside_it_is_still_booked(self, bench: Callable[..., Bench]) -> None:
+    def test_submits_in_progress_are_still_written(self, bench: Callable[..., Bench]) -> None:
         table = bench(5)
-        under_way, failed = threading.Event(), threading.Event()
+        in_progress, failed = threading.Event(), threading.Event()
 
         def fail() -> str:
-            assert under_way.wait(PATIENCE)
+            assert in_progress.wait(PATIENCE)
             failed.set()
             raise ambiguous()
 
         def wait() -> str:
-            under_way.set()
+            in_progress.set()
             assert failed.wait(PATIENCE)
             return "id-late"
 
@@ -514,7 +519,7 @@ class TestAmbiguity:
         assert "id-late" in [entry.task_id for entry in table.entries]
         assert [entry.has_unknown_outcome for entry in table.entries].count(True) == 1
 
-    def test_it_outweighs_what_a_retry_could_mend(self, bench: Callable[..., Bench]) -> None:
+    def test_it_outweighs_what_a_retry_could_resolve(self, bench: Callable[..., Bench]) -> None:
         table = bench(2)
         together = threading.Barrier(2)
 
@@ -528,42 +533,42 @@ class TestAmbiguity:
         table.relay.answers = {"prompt 0": raising(busy()), "prompt 1": raising(ambiguous())}
         error = table.fail(LumaAmbiguousSubmitError, max_concurrency=2)
 
-        assert "Besides: Request 0 (video 'prompt 0', sent at" in str(error)
+        assert "Also: Request 0 (video 'prompt 0', sent at" in str(error)
 
 
-class TestStoreTrouble:
+class TestStoreFailures:
     def test_without_a_written_intent_nothing_is_sent(self, bench: Callable[..., Bench]) -> None:
         table = bench(2, fail_at=[1])
         table.fail(OSError)
 
-        assert table.relay.asked == []
+        assert table.relay.sent == []
         assert len(table.run().submitted_ids) == 2
 
-    def test_an_id_that_can_not_be_booked_is_told_and_logged_and_ends_the_next_try(
+    def test_an_id_that_can_not_be_written_is_reported_and_logged_and_ends_the_next_try(
         self, bench: Callable[..., Bench], caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO)
         table = bench(3, fail_at=[4])
         table.fail(OSError)
 
-        assert table.relay.asked == prompts(2)
-        assert table.told == [(0, "id-prompt 0"), (1, "id-prompt 1")]
+        assert table.relay.sent == prompts(2)
+        assert table.reported == [(0, "id-prompt 0"), (1, "id-prompt 1")]
         assert "Submitted request 1 (video 'prompt 1'): id-prompt 1" in caplog.text
-        assert "Submitting was broken off by OSError('the store is out of order')" in caplog.text
+        assert "Submitting was interrupted by OSError('the store is out of order')" in caplog.text
         assert "Submitted and billed: 2 (id-prompt 0, id-prompt 1)." in caplog.text
         table.fail(LumaAmbiguousSubmitError)
-        assert table.relay.asked == prompts(2)
+        assert table.relay.sent == prompts(2)
 
-    def test_a_clean_refusal_that_can_not_be_booked_is_unclear_afterwards(
+    def test_a_passing_refusal_that_can_not_be_written_has_an_unknown_outcome(
         self, bench: Callable[..., Bench]
     ) -> None:
         table = bench(1, {"prompt 0": busy()}, fail_at=[2])
         table.fail(OSError)
         table.fail(LumaAmbiguousSubmitError)
 
-        assert table.relay.asked == ["prompt 0"]
+        assert table.relay.sent == ["prompt 0"]
 
-    def test_an_id_is_booked_even_if_it_can_not_be_told(self, bench: Callable[..., Bench]) -> None:
+    def test_an_id_is_written_even_if_it_can_not_be_reported(self, bench: Callable[..., Bench]) -> None:
         table = bench(2)
         submitter = table.submitter()
 
@@ -576,11 +581,11 @@ class TestStoreTrouble:
 
         assert [entry.task_id for entry in table.entries] == ["id-prompt 0"]
         assert table.run().submitted_ids == ["id-prompt 0", "id-prompt 1"]
-        assert table.relay.asked == prompts(2)
+        assert table.relay.sent == prompts(2)
 
 
 def ring(alarm: threading.Event) -> None:
-    """Interrupt the main thread, as a timer of the process does, and see to it that it was."""
+    """Interrupt the main thread, as a timer of the process does, until it was interrupted."""
     while not alarm.is_set():
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
         # A signal that comes just before the interpreter begins to wait doesn't wake it.
@@ -588,12 +593,12 @@ def ring(alarm: threading.Event) -> None:
 
 
 class TimedOut(BaseException):
-    """As Airflow's own timeout, raised by a signal handler in the main thread."""
+    """Stand in for Airflow's timeout, which a signal handler raises in the main thread."""
 
 
 @pytest.fixture
 def alarm() -> Iterator[threading.Event]:
-    """Make SIGALRM raise, and tell when it has."""
+    """Make SIGALRM raise, and set an event when it has."""
     rang = threading.Event()
 
     def interrupt(number: int, frame: object) -> None:
@@ -607,7 +612,7 @@ def alarm() -> Iterator[threading.Event]:
 
 
 class TestInterruption:
-    def test_the_answer_to_what_is_under_way_is_waited_for_and_booked(
+    def test_submits_in_progress_are_waited_for_and_written(
         self, bench: Callable[..., Bench], alarm: threading.Event
     ) -> None:
         table = bench(3)
@@ -620,9 +625,9 @@ class TestInterruption:
         with pytest.raises(TimedOut):
             table.run()
 
-        assert table.relay.asked == prompts(2)
+        assert table.relay.sent == prompts(2)
         assert [entry.task_id for entry in table.entries] == ["id-prompt 0", "id-late"]
-        assert table.told[-1] == (1, "id-late")
+        assert table.reported[-1] == (1, "id-late")
         assert table.run().submitted_ids == ["id-prompt 0", "id-late", "id-prompt 2"]
 
     def test_a_pause_is_cut_short(self, bench: Callable[..., Bench], alarm: threading.Event) -> None:
@@ -637,7 +642,7 @@ class TestInterruption:
         with pytest.raises(TimedOut):
             table.run(submit_interval=3600)
 
-        assert table.relay.asked == ["prompt 0"]
+        assert table.relay.sent == ["prompt 0"]
 
     def test_an_interruption_while_writing_can_not_tear_the_write(
         self, bench: Callable[..., Bench], alarm: threading.Event
@@ -656,12 +661,12 @@ class TestInterruption:
 
         assert [entry.task_id for entry in table.entries] == ["id-prompt 0"]
 
-    def test_stop_sends_nothing_more_and_a_retry_goes_on(self, bench: Callable[..., Bench]) -> None:
+    def test_stop_sends_nothing_more_and_a_retry_resumes(self, bench: Callable[..., Bench]) -> None:
         table = bench(4)
         submitter = table.submitter(submit_interval=0)
 
         def stop() -> str:
-            submitter.stop()
+            submitter._stop.ask()
             return "id-1"
 
         table.relay.answers["prompt 1"] = stop
@@ -672,14 +677,14 @@ class TestInterruption:
 
         assert caught.value.retryable
         assert table.run().submitted_ids == ["id-prompt 0", "id-1", "id-prompt 2", "id-prompt 3"]
-        assert Counter(table.relay.asked) == dict.fromkeys(prompts(4), 1)
+        assert Counter(table.relay.sent) == dict.fromkeys(prompts(4), 1)
 
     def test_a_stop_after_the_last_request_changes_nothing(self, bench: Callable[..., Bench]) -> None:
         table = bench(1)
         submitter = table.submitter()
 
         def stop() -> str:
-            submitter.stop()
+            submitter._stop.ask()
             return "id-0"
 
         table.relay.answers["prompt 0"] = stop
@@ -694,7 +699,7 @@ class TestInterruption:
         with pytest.raises(LumaInterruptedError):
             table.run(stop=stop)
 
-        assert table.relay.asked == []
+        assert table.relay.sent == []
 
     def test_an_error_stops_one_submitter_and_not_the_next(self, bench: Callable[..., Bench]) -> None:
         table = bench(3, {"prompt 1": busy()})
@@ -715,9 +720,9 @@ class TestInterruption:
     def test_stop_before_the_first_request_sends_nothing(self, bench: Callable[..., Bench]) -> None:
         table = bench(3)
         submitter = table.submitter()
-        submitter.stop()
+        submitter._stop.ask()
         with pytest.raises(LumaInterruptedError):
             submitter.run()
 
-        assert table.relay.asked == []
+        assert table.relay.sent == []
         assert table.entries == []

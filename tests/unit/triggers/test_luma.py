@@ -87,4 +87,4 @@ class TestEvents:
         payload = asyncio.run(first()).payload
 
         assert payload["verdict"] == "refused"
-        assert "luma_task_ids holds 'no id!'" in payload["message"]
+        assert "got 'no id!'" in payload["message"]
