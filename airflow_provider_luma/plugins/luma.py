@@ -40,7 +40,7 @@ class GalleryApp:
 
     @cached_property
     def _files(self) -> ASGIApp:
-        from airflow_provider_luma.plugins.gallery_files import GalleryFiles
+        from airflow_provider_luma.plugins.static_files import GalleryFiles
 
         return GalleryFiles()
 

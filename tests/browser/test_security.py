@@ -10,7 +10,7 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
-from airflow_provider_luma.plugins.gallery_files import FOLDER
+from airflow_provider_luma.plugins.static_files import FOLDER
 from airflow_provider_luma.plugins.luma import URL_PREFIX, LumaPlugin
 from airflow_provider_luma.sandbox import LumaSandbox
 from tests.browser.viewer import WAIT_MS, Viewer, run_path, wait_until_played
@@ -43,7 +43,7 @@ class TestAnonymous:
 
     @pytest.mark.parametrize(
         "path",
-        ["/absent", "/../gallery_files.py", "/%2e%2e/gallery_files.py", "/..%2f__init__.py", "/api/v2/dags"],
+        ["/absent", "/../static_files.py", "/%2e%2e/gallery_files.py", "/..%2f__init__.py", "/api/v2/dags"],
     )
     def test_nothing_else_is_mounted(self, airflow: LiveAirflow, path: str) -> None:
         answer = requests.get(f"{airflow.base_url}{URL_PREFIX}{path}", timeout=30)

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeAirflow, load, mappedPipeline, task } from "./gallery.mjs";
+import { FakeAirflow, load, mappedPipeline, task } from "./fake_airflow.mjs";
 
 const { PORTION, findRecentRuns, loadRun } = await load("loading.js");
 

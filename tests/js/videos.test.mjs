@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { HOME, load } from "./gallery.mjs";
+import { HOME, load } from "./fake_airflow.mjs";
 
 const { collectVideos, idsIn, idsOfTrigger, safeLink, sharesCookies } = await load("videos.js");
 const { cleanText } = await load("text.js");

@@ -9,8 +9,8 @@ import time
 from rich.table import Table
 
 from airflow_provider_luma.cli.definition import Exit
+from airflow_provider_luma.cli.inputs import find_relay
 from airflow_provider_luma.cli.output import Output, plain
-from airflow_provider_luma.cli.relay import find_relay
 from airflow_provider_luma.client.api import LumaClient
 from airflow_provider_luma.client.balance import Balance
 from airflow_provider_luma.exceptions import LumaError

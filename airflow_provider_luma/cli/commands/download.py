@@ -13,9 +13,8 @@ import fsspec
 import msgspec
 
 from airflow_provider_luma.cli.definition import Exit
-from airflow_provider_luma.cli.ids import read_ids
+from airflow_provider_luma.cli.inputs import find_relay, read_ids
 from airflow_provider_luma.cli.output import Output
-from airflow_provider_luma.cli.relay import find_relay
 from airflow_provider_luma.download.downloader import Downloader, FileFailure
 from airflow_provider_luma.download.file_store import FileStore
 from airflow_provider_luma.download.options import DownloadOptions

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from airflow_provider_luma.cli.definition import Exit
+from airflow_provider_luma.cli.inputs import find_relay
 from airflow_provider_luma.cli.output import Output
-from airflow_provider_luma.cli.relay import find_relay
 from airflow_provider_luma.cli.submit import submit_once
 from airflow_provider_luma.client.requests import GenerationRequest, read_request
 from airflow_provider_luma.exceptions import LumaConfigError

@@ -15,9 +15,8 @@ from rich.text import Text
 
 from airflow_provider_luma.cli.definition import Exit
 from airflow_provider_luma.cli.follow import follow
-from airflow_provider_luma.cli.ids import read_ids
+from airflow_provider_luma.cli.inputs import find_relay, read_ids
 from airflow_provider_luma.cli.output import Output, OutputLog, plain
-from airflow_provider_luma.cli.relay import find_relay
 from airflow_provider_luma.client.api import LumaClient
 from airflow_provider_luma.client.artifacts import ArtifactRecord
 from airflow_provider_luma.client.models import LumaTask, TaskState

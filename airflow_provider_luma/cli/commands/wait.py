@@ -7,9 +7,8 @@ import argparse
 
 from airflow_provider_luma.cli.definition import Exit
 from airflow_provider_luma.cli.follow import follow
-from airflow_provider_luma.cli.ids import read_ids
+from airflow_provider_luma.cli.inputs import find_relay, read_ids
 from airflow_provider_luma.cli.output import Output, OutputLog
-from airflow_provider_luma.cli.relay import find_relay
 from airflow_provider_luma.exceptions import shorten_ids
 from airflow_provider_luma.text import clean_text
 from airflow_provider_luma.waiting.progress import Progress, Verdict, WaitPolicy

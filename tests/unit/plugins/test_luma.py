@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from airflow_provider_luma.get_provider_info import get_provider_info
 from airflow_provider_luma.links.luma import GALLERY_ROUTE
-from airflow_provider_luma.plugins.gallery_files import FOLDER
+from airflow_provider_luma.plugins.static_files import FOLDER
 from airflow_provider_luma.plugins.luma import RECENT_ROUTE, RUN_ROUTE, TASK_ROUTE, URL_PREFIX, LumaPlugin
 
 ROOT = Path(__file__).parents[3]
@@ -110,7 +110,7 @@ class TestTheRoutes:
 
     @pytest.mark.parametrize(
         "path",
-        ["absent.js", "../gallery_files.py", "%2e%2e/gallery_files.py", "..%2fgallery_files.py", "api"],
+        ["absent.js", "../static_files.py", "%2e%2e/gallery_files.py", "..%2fgallery_files.py", "api"],
     )
     def test_there_is_nothing_else(self, client: TestClient, path: str) -> None:
         assert client.get(f"{URL_PREFIX}/{path}").status_code == 404

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
-const GALLERY = fileURLToPath(new URL("../../airflow_provider_luma/plugins/gallery", import.meta.url));
+const GALLERY = fileURLToPath(new URL("../../airflow_provider_luma/plugins/www", import.meta.url));
 export const HOME = "http://airflow.test:8080/luma/";
 
 // Node takes a .js file for a module only where a package.json says so.

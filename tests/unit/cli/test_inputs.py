@@ -1,15 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from airflow_provider_luma.cli.relay import find_relay
+from airflow_provider_luma.cli.inputs import find_relay, read_ids
 from airflow_provider_luma.exceptions import LumaConfigError
 
 KEY = "sk-a-key-of-this-test"
+
+
+class TestReadIds:
+    def test_the_order_stays_and_repeated_ones_count_once(self) -> None:
+        assert read_ids(["b", "a", "b"]) == ["b", "a"]
+
+    @pytest.mark.parametrize("text", ["c d\ne\n", '["c", "d", "e"]\n'])
+    def test_a_dash_stands_for_standard_input(self, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+
+        assert read_ids(["a", "-", "f"]) == ["a", "c", "d", "e", "f"]
+
+    def test_an_empty_standard_input_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+
+        with pytest.raises(LumaConfigError, match="no ids on standard input"):
+            read_ids(["-"])
+
+    @pytest.mark.parametrize("wrong", ["../etc", "a b", "x" * 129, "é"])
+    def test_what_is_no_id_is_named(self, wrong: str) -> None:
+        with pytest.raises(LumaConfigError, match="not a Luma task id") as caught:
+            read_ids(["a", wrong])
+        assert repr(wrong) in str(caught.value)
+
+
+@pytest.mark.parametrize("stdin", [None, io.TextIOWrapper(io.BytesIO(b"\xff\xfe\xff"), encoding="utf-8")])
+def test_a_standard_input_that_cannot_be_read_is_named(stdin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", stdin)
+
+    with pytest.raises(LumaConfigError, match="Standard input"):
+        read_ids(["-"])
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +110,7 @@ class TestFindRelay:
         code = """
 import os, sys
 os.environ["LUMA_API_KEY"] = "sk-key"
-from airflow_provider_luma.cli.relay import find_relay
+from airflow_provider_luma.cli.inputs import find_relay
 find_relay(None)
 print(sorted(name for name in sys.modules if name.partition(".")[0] == "airflow"))
 """

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Scope
 
-FOLDER = Path(__file__).parent / "gallery"
+FOLDER = Path(__file__).parent / "www"
 
 HEADERS = {
     # Media come from wherever the relay keeps them; everything else from this server or from nowhere.
