@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``wait``: until videos are there."""
+"""``wait``: wait until videos are completed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXITS: dict[Verdict, Exit] = {
 def run(arguments: argparse.Namespace, output: Output) -> Exit:
     """Wait, and print the ids of the completed videos."""
     ids = read_ids(arguments.ids)
-    with output.alone_on_stdout():
+    with output.reserve_stdout():
         settings = find_relay(arguments.conn_id).settings
         policy = WaitPolicy(
             max_failed=arguments.max_failed,
@@ -36,15 +36,15 @@ def run(arguments: argparse.Namespace, output: Output) -> Exit:
             verdict = follow(client, tracker, interval=arguments.interval, timeout=arguments.timeout)
     progress = tracker.progress
     for task_id, reason in progress.failed.items():
-        output.say(f"{task_id}: {clean_text(reason)}", style="red")
+        output.message(f"{task_id}: {clean_text(reason)}", style="red")
     if verdict == "timed_out":
-        output.say(
-            f"Not finished after {arguments.timeout:g} s: {shorten_ids(progress.open_ids, 100)}. They keep "
-            "running at the relay: wait again for them.",
+        output.message(
+            f"Not completed after {arguments.timeout:g} s: {shorten_ids(progress.open_ids, 100)}. They keep "
+            "running at the relay; run the command again to resume waiting.",
             style="red",
         )
     elif verdict in ("refused", "unreachable"):
-        output.say(tracker.report(verdict, waited="").message, style="red")
+        output.message(tracker.report(verdict, waited="").message, style="red")
     if output.as_json:
         output.json(
             {
