@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 
 from airflow_provider_luma.get_provider_info import get_provider_info
 from airflow_provider_luma.links.luma import GALLERY_ROUTE
-from airflow_provider_luma.plugins.static_files import FOLDER
 from airflow_provider_luma.plugins.luma import RECENT_ROUTE, RUN_ROUTE, TASK_ROUTE, URL_PREFIX, LumaPlugin
+from airflow_provider_luma.plugins.static_files import FOLDER
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file())
