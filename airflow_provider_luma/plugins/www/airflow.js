@@ -1,38 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
-// Airflow around this page: its REST API, asked in the viewer's own name, and the page that frames this one.
+// Airflow around the gallery: its REST API, called as the signed-in user, and the page that embeds the gallery.
+
+/**
+ * @typedef {Record<string, string | number | readonly (string | number)[]>} Query the parameters of a URL
+ *
+ * Of each answer of the API only the fields that the gallery reads:
+ * @typedef {{ state: string, start_date?: string | null, run_after: string }} ApiRun
+ * @typedef {{ task_id: string, operator_name?: string | null, template_fields?: string[] | null }} ApiTask
+ * @typedef {{
+ *   id: string, dag_id: string, dag_run_id: string, run_id?: undefined, run_after: string, key?: undefined,
+ *   task_id: string, map_index: number, state: string | null, start_date: string | null,
+ *   rendered_fields?: { luma_task_ids?: unknown } | null, trigger?: { classpath?: unknown, kwargs?: unknown } | null,
+ * }} ApiInstance a task instance
+ * @typedef {{
+ *   dag_id: string, run_id: string, dag_run_id?: undefined, run_after: string,
+ *   task_id: string, map_index: number, key: string, timestamp: string,
+ * }} ApiXCom an XCom without its value
+ */
 
 const BASE = new URL("../", document.baseURI);
 const API = new URL("api/v2/", BASE);
-// As many as Airflow gives at a time unless it is configured otherwise.
+// Airflow's default maximum; a server with a smaller one returns shorter pages, which getSome allows for.
 const PAGE_SIZE = 100;
 
-// The session's cookie is enough, except before Airflow 3.2, which keeps a token in the browser's storage.
+// The session's cookie suffices, except before Airflow 3.2, which keeps a token in the browser's storage.
+/** @type {Record<string, string>} */
 let authorization = {};
 
 export class ApiError extends Error {
-  /** status is 0 when no answer came at all */
+  /**
+   * @param {number} status the HTTP status, or 0 without a response
+   * @param {string} detail
+   */
   constructor(status, detail) {
     super(detail);
     this.status = status;
   }
 }
 
-/** GET a path, given as its parts, and return the JSON of the answer. */
+/**
+ * Whether an error is a refusal (4xx), which doesn't change when the call is repeated.
+ *
+ * @param {unknown} error
+ */
+export function isRefusal(error) {
+  return error instanceof ApiError && error.status >= 400 && error.status < 500;
+}
+
+/**
+ * GET a path, given as its segments, and return the JSON of the response.
+ *
+ * @param {readonly string[]} path
+ * @param {Query} [parameters]
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<any>}
+ */
 export async function get(path, parameters = {}, signal = undefined) {
   const url = new URL(path.map(encodeURIComponent).join("/"), API);
   for (const [name, value] of Object.entries(parameters)) {
-    for (const one of [value].flat()) url.searchParams.append(name, one);
+    for (const one of [value].flat()) url.searchParams.append(name, String(one));
   }
-  let answer = await send(url, authorization, signal);
-  if (answer.status === 401 && stored("token")) {
-    const other = { Authorization: `Bearer ${stored("token")}` };
-    answer = await send(url, other, signal);
-    if (answer.ok) authorization = other;
+  let response = await send(url, authorization, signal);
+  if (response.status === 401 && stored("token")) {
+    const withToken = { Authorization: `Bearer ${stored("token")}` };
+    response = await send(url, withToken, signal);
+    if (response.ok) authorization = withToken;
   }
-  if (!answer.ok) throw new ApiError(answer.status, await detail(answer));
-  return answer.json();
+  if (!response.ok) throw new ApiError(response.status, await detail(response));
+  return response.json();
 }
 
+/** @type {(url: URL, headers: Record<string, string>, signal?: AbortSignal) => Promise<Response>} */
 async function send(url, headers, signal) {
   try {
     return await fetch(url, {
@@ -42,11 +80,12 @@ async function send(url, headers, signal) {
       signal,
     });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "Airflow could not be reached");
+    if (error instanceof Error && error.name === "AbortError") throw error;
+    throw new ApiError(0, "Airflow can't be reached");
   }
 }
 
+/** @param {string} name */
 function stored(name) {
   try {
     return localStorage.getItem(name);
@@ -55,19 +94,26 @@ function stored(name) {
   }
 }
 
-async function detail(answer) {
+/** @param {Response} response */
+async function detail(response) {
   try {
-    const body = await answer.json();
-    return typeof body.detail === "string" ? body.detail : answer.statusText;
+    const body = await response.json();
+    return typeof body.detail === "string" ? body.detail : response.statusText;
   } catch {
-    return answer.statusText;
+    return response.statusText;
   }
 }
 
 /**
- * GET the first items of a collection, at most limit of them; field is where the answers hold them.
+ * GET the first items of a collection, at most limit of them, and the total number of items.
  *
- * Returns {items, total}; total is how many there are.
+ * @template {ApiInstance | ApiXCom} Item
+ * @param {readonly string[]} path
+ * @param {Query} parameters
+ * @param {Item extends ApiXCom ? "xcom_entries" : "task_instances"} field the response's field with the items
+ * @param {number} limit
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{ items: Item[], total: number }>}
  */
 export async function getSome(path, parameters, field, limit, signal = undefined) {
   const items = [];
@@ -82,11 +128,17 @@ export async function getSome(path, parameters, field, limit, signal = undefined
   return { items, total };
 }
 
-/** The value of an XCom. */
+/**
+ * GET the value of an XCom.
+ *
+ * @param {{ dagId: string, runId: string, taskId: string, mapIndex: number, key: string }} xcom
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<unknown>}
+ */
 export async function getXCom({ dagId, runId, taskId, mapIndex, key }, signal = undefined) {
   const path = ["dags", dagId, "dagRuns", runId, "taskInstances", taskId, "xcomEntries", key];
   const { value } = await get(path, { map_index: mapIndex }, signal);
-  // It comes as the JSON text that the database holds.
+  // Airflow returns the JSON text from the database.
   if (typeof value !== "string") return value;
   try {
     return JSON.parse(value);
@@ -95,19 +147,21 @@ export async function getXCom({ dagId, runId, taskId, mapIndex, key }, signal = 
   }
 }
 
-export function runAddress(dagId, runId, page = "") {
+/** @type {(dagId: string, runId: string, page?: string) => string} */
+export function runUrl(dagId, runId, page = "") {
   const path = ["dags", dagId, "runs", runId].map(encodeURIComponent).join("/");
   return new URL(page ? `${path}/${page}` : path, BASE).href;
 }
 
-export function taskAddress(dagId, runId, taskId, mapIndex) {
+/** @type {(dagId: string, runId: string, taskId: string, mapIndex: number) => string} */
+export function taskUrl(dagId, runId, taskId, mapIndex) {
   const mapped = mapIndex >= 0 ? `/mapped/${mapIndex}` : "";
-  return `${runAddress(dagId, runId)}/tasks/${encodeURIComponent(taskId)}${mapped}`;
+  return `${runUrl(dagId, runId)}/tasks/${encodeURIComponent(taskId)}${mapped}`;
 }
 
-export const homeAddress = BASE.href;
+export const homeUrl = BASE.href;
 
-/** The document of Airflow's page when this one stands in its frame, else null. */
+/** Return the document that embeds this one in a frame, or null. */
 export function outerDocument() {
   try {
     return window.parent !== window ? window.parent.document : null;
@@ -117,22 +171,24 @@ export function outerDocument() {
 }
 
 /**
- * Have a link followed by Airflow's page: its frame lets this page neither open windows nor leave the frame.
+ * Follow a clicked link in the embedding page, because its frame lets this page neither navigate nor open tabs.
+ *
+ * @param {MouseEvent} event
  */
 export function followOutside(event) {
   const outer = outerDocument();
-  if (!outer) return;
-  event.preventDefault();
   const link = event.currentTarget;
-  const double = outer.createElement("a");
-  double.href = link.href;
-  double.rel = "noopener noreferrer";
+  if (!outer || !(link instanceof HTMLAnchorElement)) return;
+  event.preventDefault();
+  const copy = outer.createElement("a");
+  copy.href = link.href;
+  copy.rel = "noopener noreferrer";
   const newTab = link.target === "_blank" || event.ctrlKey || event.metaKey || event.shiftKey;
-  if (newTab) double.target = "_blank";
-  double.hidden = true;
-  outer.body.append(double);
-  double.click();
-  double.remove();
+  if (newTab) copy.target = "_blank";
+  copy.hidden = true;
+  outer.body.append(copy);
+  copy.click();
+  copy.remove();
 }
 
 const ADOPTED = {
@@ -147,25 +203,25 @@ const ADOPTED = {
   "--link": "--chakra-colors-fg-info",
 };
 
-/** Wear the theme that is chosen in Airflow, and change with it. */
-export function wearTheme() {
+/** Apply the theme of the Airflow UI, now and whenever it changes. */
+export function adoptTheme() {
   const root = document.documentElement;
   const outer = outerDocument()?.documentElement;
   const system = window.matchMedia("(prefers-color-scheme: dark)");
-  function dress() {
-    const alone = stored("theme") ?? "system";
-    const dark = outer ? outer.classList.contains("dark") : alone === "dark" || (alone === "system" && system.matches);
-    root.dataset.theme = dark ? "dark" : "light";
+  function apply() {
+    const chosen = stored("theme") ?? "system";
+    const standalone = chosen === "dark" || (chosen === "system" && system.matches);
+    root.dataset.theme = (outer ? outer.classList.contains("dark") : standalone) ? "dark" : "light";
     if (!outer) return;
     document.body.style.fontFamily = window.parent.getComputedStyle(outer.ownerDocument.body).fontFamily;
-    const outside = window.parent.getComputedStyle(outer);
+    const outerStyle = window.parent.getComputedStyle(outer);
     for (const [ours, theirs] of Object.entries(ADOPTED)) {
-      const value = outside.getPropertyValue(theirs).trim();
+      const value = outerStyle.getPropertyValue(theirs).trim();
       if (value) root.style.setProperty(ours, value);
     }
   }
-  dress();
-  system.addEventListener("change", dress);
-  window.addEventListener("storage", dress);
-  if (outer) new MutationObserver(dress).observe(outer, { attributes: true, attributeFilter: ["class"] });
+  apply();
+  system.addEventListener("change", apply);
+  window.addEventListener("storage", apply);
+  if (outer) new MutationObserver(apply).observe(outer, { attributes: true, attributeFilter: ["class"] });
 }

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// One video's card. It changes in place, so that a film goes on playing while the page refreshes.
+// The card of one video. It is updated in place, so that the video keeps playing while the page refreshes.
 
-import { followOutside, taskAddress } from "./airflow.js";
-import { copyText, icon, make, moment, span } from "./dom.js";
+import { followOutside, taskUrl } from "./airflow.js";
+import { copyText, formatDuration, icon, make, makeTime } from "./dom.js";
 import { sharesCookies } from "./videos.js";
 
+/** @import { State, Video } from "./videos.js" */
+
+/** @type {Record<State, { label: string, icon: Parameters<typeof icon>[0], placeholder: Parameters<typeof icon>[0] }>} */
 const STATES = {
-  waiting: { label: "Waiting", icon: "clock" },
-  completed: { label: "Completed", icon: "check" },
-  failed: { label: "Failed", icon: "cross" },
-  unfinished: { label: "Unfinished", icon: "pause" },
+  waiting: { label: "Waiting", icon: "clock", placeholder: "clock" },
+  completed: { label: "Completed", icon: "check", placeholder: "film" },
+  failed: { label: "Failed", icon: "cross", placeholder: "alert" },
+  unfinished: { label: "Unfinished", icon: "pause", placeholder: "pause" },
 };
 
-// About what three lines of the narrowest card hold.
+// About three lines of the narrowest card.
 const SHORT_PROMPT = 90;
 
 export class Card {
@@ -25,9 +28,15 @@ export class Card {
   #facts = make("ul", { class: "facts" });
   #files = make("ul", { class: "files" });
   #id = make("div", { class: "id" });
-  #shown = {};
+  /** @type {Record<string, string>} */
+  #drawn = {};
 
+  /**
+   * @param {Video} video
+   * @param {{ dagId: string, runId: string }} scope
+   */
   constructor(video, scope) {
+    this.video = video;
     this.#scope = scope;
     this.key = video.key;
     this.element = make(
@@ -43,48 +52,50 @@ export class Card {
     this.update(video);
   }
 
+  /** @param {Video} video */
   update(video) {
     this.video = video;
     this.element.dataset.state = video.state;
     this.#show("badge", [video.state, video.refused, video.processing], () => this.#drawBadge());
     this.#show("title", [video.prompt], () => this.#drawTitle());
-    this.#show("media", [video.state, video.links, video.width, video.height], () => this.#drawMedia());
+    this.#show("media", [video.state, video.urls, video.width, video.height], () => this.#drawMedia());
     this.#show("facts", [video.width, video.height, video.duration, video.aspectRatio, video.createdAt], () =>
       this.#drawFacts(),
     );
-    this.#show("files", [video.links], () => this.#drawFiles());
+    this.#show("files", [video.urls], () => this.#drawFiles());
     this.#show("id", [video.id], () => this.#drawId());
     this.#drawNotes();
   }
 
+  /** @type {(part: string, values: readonly unknown[], draw: () => void) => void} */
   #show(part, values, draw) {
     const signature = JSON.stringify(values);
-    if (this.#shown[part] === signature) return;
-    this.#shown[part] = signature;
+    if (this.#drawn[part] === signature) return;
+    this.#drawn[part] = signature;
     draw();
   }
 
   #drawBadge() {
     const { state, refused, processing } = this.video;
     const { label, icon: name } = STATES[state];
-    const words = refused ? "Refused" : state === "waiting" && processing ? "Processing" : label;
-    this.#badge.replaceChildren(icon(name), words);
+    const text = refused ? "Refused" : state === "waiting" && processing ? "Processing" : label;
+    this.#badge.replaceChildren(icon(name), text);
   }
 
   #drawTitle() {
     const { prompt } = this.video;
     this.#title.classList.toggle("none", !prompt);
-    this.#title.classList.remove("whole");
-    this.#title.replaceChildren(prompt ?? "No prompt known");
+    this.#title.classList.remove("unfolded");
+    this.#title.replaceChildren(prompt ?? "No prompt");
     this.#more.hidden = !prompt || prompt.length <= SHORT_PROMPT;
     this.#more.setAttribute("aria-expanded", "false");
     this.#more.textContent = "Show all";
   }
 
   #unfold() {
-    const whole = this.#title.classList.toggle("whole");
-    this.#more.setAttribute("aria-expanded", String(whole));
-    this.#more.textContent = whole ? "Show less" : "Show all";
+    const unfolded = this.#title.classList.toggle("unfolded");
+    this.#more.setAttribute("aria-expanded", String(unfolded));
+    this.#more.textContent = unfolded ? "Show less" : "Show all";
   }
 
   #drawFacts() {
@@ -93,19 +104,19 @@ export class Card {
     if (width && height) facts.push(`${Math.round(width)} × ${Math.round(height)}`);
     else if (aspectRatio) facts.push(aspectRatio);
     if (duration) facts.push(`${Math.round(duration * 10) / 10} s`);
-    if (createdAt) facts.push(moment(createdAt, new Date(createdAt).toLocaleString()));
+    if (createdAt) facts.push(makeTime(createdAt, new Date(createdAt).toLocaleString()));
     this.#facts.replaceChildren(...facts.map((fact) => make("li", {}, fact)));
   }
 
   #drawFiles() {
-    const { video, raw, thumbnail, lastFrame } = this.video.links ?? {};
-    const files = [
-      ["Video", video],
-      ["Raw video", raw === video ? null : raw],
-      ["Thumbnail", thumbnail],
-      ["Last frame", lastFrame],
-    ].filter(([, link]) => link);
-    this.#files.replaceChildren(...files.map(([name, link]) => make("li", {}, outerLink(name, link))));
+    const { urls } = this.video;
+    const files = Object.entries({
+      Video: urls?.video,
+      "Raw video": urls?.raw === urls?.video ? null : urls?.raw,
+      Thumbnail: urls?.thumbnail,
+      "Last frame": urls?.lastFrame,
+    });
+    this.#files.replaceChildren(...files.flatMap(([name, url]) => (url ? [make("li", {}, outerLink(name, url))] : [])));
   }
 
   #drawId() {
@@ -114,7 +125,7 @@ export class Card {
       this.#id.replaceChildren();
       return;
     }
-    const said = make("span", { class: "unseen", role: "status" });
+    const status = make("span", { class: "visually-hidden", role: "status" });
     const button = make(
       "button",
       {
@@ -125,62 +136,65 @@ export class Card {
         click: async () => {
           const copied = await copyText(id);
           button.replaceChildren(icon(copied ? "check" : "cross"));
-          said.textContent = copied ? "Copied" : "The browser refuses to copy";
+          status.textContent = copied ? "Copied" : "The browser refused to copy";
           setTimeout(() => {
             button.replaceChildren(icon("copy"));
-            said.textContent = "";
+            status.textContent = "";
           }, 2000);
         },
       },
       icon("copy"),
     );
-    this.#id.replaceChildren(make("code", { title: id }, id), button, said);
+    this.#id.replaceChildren(make("code", { title: id }, id), button, status);
   }
 
   #drawNotes() {
-    const { state, refused, reason, submittedAt, waitedFor, links } = this.video;
+    const { state, refused, reason, submittedAt, waitedFor, urls } = this.video;
+    /** @type {HTMLElement[]} */
     const notes = [];
     if (state === "failed") {
-      notes.push(make("p", { class: "reason", dir: "auto" }, reason ?? "The relay gave no reason"));
-      if (refused) notes.push(make("p", {}, "The relay didn't take this request and bills nothing for it."));
+      notes.push(make("p", { class: "reason", dir: "auto" }, reason ?? "The relay gave no reason."));
+      if (refused) notes.push(make("p", {}, "The relay refused this request; it is not billed."));
     } else if (state === "waiting") {
       const since = submittedAt ?? waitedFor?.since;
       if (since) {
-        const age = moment(since, span(Date.now() - since));
+        const age = makeTime(since, formatDuration(Date.now() - since));
         notes.push(submittedAt ? make("p", {}, "Submitted ", age, " ago") : make("p", {}, "Waiting for ", age));
       }
       if (waitedFor) {
-        const { taskId, mapIndex, state: taskState } = waitedFor;
-        const state = taskState.replaceAll("_", " ");
-        notes.push(make("p", {}, "Task ", this.#taskLink(taskId, mapIndex), ` is ${state}`));
+        const taskState = waitedFor.state.replaceAll("_", " ");
+        notes.push(make("p", {}, "Task ", this.#taskLink(waitedFor), ` is ${taskState}`));
       }
     } else if (state === "unfinished") {
-      notes.push(make("p", {}, "The run ended before this video did. It goes on at the relay."));
-    } else if (!links) {
-      notes.push(make("p", {}, "Its links have not been fetched yet."));
-    } else if (!links.video) {
-      notes.push(make("p", {}, "The relay gives no usable link to this video."));
+      notes.push(make("p", {}, "The Dag run ended before this video was completed. It keeps running at the relay."));
+    } else if (!urls) {
+      notes.push(make("p", {}, "The URLs of its files have not been fetched yet."));
+    } else if (!urls.video) {
+      notes.push(make("p", {}, "The relay returned no usable URL for this video."));
     }
     this.#show("notes", [notes.map((note) => note.textContent)], () => this.#notes.replaceChildren(...notes));
   }
 
-  #taskLink(taskId, mapIndex) {
+  /** @param {{ taskId: string, mapIndex: number }} instance */
+  #taskLink({ taskId, mapIndex }) {
     const { dagId, runId } = this.#scope;
     const name = mapIndex >= 0 ? `${taskId} [${mapIndex}]` : taskId;
-    return make("a", { href: taskAddress(dagId, runId, taskId, mapIndex), click: followOutside }, name);
+    return make("a", { href: taskUrl(dagId, runId, taskId, mapIndex), click: followOutside }, name);
   }
 
   #drawMedia() {
-    const { state, links, width, height } = this.video;
-    // A picture of about the frame's shape fills it; any other is shown whole.
-    this.#media.classList.toggle("wide", width / height > 1.6 && width / height < 2);
-    if (links?.video) this.#drawPoster(links);
-    else this.#media.replaceChildren(placeholder(state));
+    const { state, urls, width, height } = this.video;
+    // A thumbnail of about 16:9 fills the frame; any other is shown whole.
+    const ratio = width && height ? width / height : 0;
+    this.#media.classList.toggle("wide", ratio > 1.6 && ratio < 2);
+    if (urls?.video) this.#drawPoster(urls.video, urls.thumbnail);
+    else this.#media.replaceChildren(make("div", { class: "placeholder" }, icon(STATES[state].placeholder)));
   }
 
-  #drawPoster({ video, thumbnail }) {
+  /** @type {(url: string, thumbnail: string | null) => void} */
+  #drawPoster(url, thumbnail) {
     if (!thumbnail) {
-      this.#drawFilm(video, { autoplay: false });
+      this.#drawPlayer(url, { autoplay: false });
       return;
     }
     const button = make(
@@ -189,7 +203,7 @@ export class Card {
         type: "button",
         class: "poster",
         "aria-label": `Play: ${this.video.prompt ?? this.video.id}`,
-        click: () => this.#drawFilm(video, { autoplay: true, poster: thumbnail }),
+        click: () => this.#drawPlayer(url, { autoplay: true, poster: thumbnail }),
       },
       make("img", {
         ...source(thumbnail),
@@ -197,52 +211,59 @@ export class Card {
         loading: "lazy",
         decoding: "async",
         referrerpolicy: "no-referrer",
-        // Perhaps only the picture is gone: ask for the film itself.
-        error: () => this.#drawFilm(video, { autoplay: false }),
+        // Only the thumbnail may be missing, so try the video itself.
+        error: () => this.#drawPlayer(url, { autoplay: false }),
       }),
       make("span", { class: "play" }, icon("play")),
     );
     this.#media.replaceChildren(button);
   }
 
-  #drawFilm(link, { autoplay, poster }) {
-    const film = make("video", {
-      ...source(link),
-      // The browser asks for a poster with cookies, whatever is said of the film.
+  /** @type {(url: string, options: { autoplay: boolean, poster?: string }) => void} */
+  #drawPlayer(url, { autoplay, poster }) {
+    const player = make("video", {
+      ...source(url),
+      // Browsers send cookies with the request for a poster, even if the video is loaded without them.
       poster: poster && sharesCookies(poster) ? null : poster,
       controls: true,
       playsinline: true,
       loop: true,
       preload: autoplay ? "auto" : "metadata",
       "aria-label": this.video.prompt ?? this.video.id,
-      error: () => this.#drawExpired(),
+      error: () => this.#drawExpired(url),
     });
-    this.#media.replaceChildren(film);
+    this.#media.replaceChildren(player);
     if (!autoplay) return;
-    film.focus();
-    // The browser may want another click; then the controls are there.
-    film.play().catch(() => {});
+    player.focus();
+    // The browser may refuse to play without another click, for which the controls are there.
+    player.play().catch(() => {});
   }
 
-  #drawExpired() {
-    const { taskId, mapIndex, at } = this.video.fetchedBy;
+  /** @param {string} url */
+  #drawExpired(url) {
+    const { fetchedBy } = this.video;
     const expired = make(
       "div",
       { class: "expired" },
       icon("link"),
-      make("p", { class: "strong" }, "This link no longer works"),
+      make("p", { class: "strong" }, "This URL no longer works"),
       make(
         "p",
         {},
-        "Relays' links hold for a limited time; these were fetched ",
-        moment(at, `${span(Date.now() - at)} ago`),
-        ". Clear the task ",
-        this.#taskLink(taskId, mapIndex),
-        " to fetch new ones. That is free of charge.",
+        "The relay's URLs expire. ",
+        ...(fetchedBy
+          ? [
+              "These were fetched ",
+              makeTime(fetchedBy.at, `${formatDuration(Date.now() - fetchedBy.at)} ago`),
+              ". Clear the task ",
+              this.#taskLink(fetchedBy),
+              " to fetch new ones, free of charge.",
+            ]
+          : []),
       ),
       make(
         "button",
-        { type: "button", class: "quiet", click: () => this.#drawFilm(this.video.links.video, { autoplay: true }) },
+        { type: "button", class: "quiet", click: () => this.#drawPlayer(url, { autoplay: true }) },
         icon("refresh"),
         "Try again",
       ),
@@ -251,16 +272,16 @@ export class Card {
   }
 }
 
-/** Where a file is loaded from: without cookies where the browser would send the viewer's. */
-export function source(link) {
-  return { crossorigin: sharesCookies(link) ? "anonymous" : null, src: link };
+/**
+ * Return the attributes to load a file with: without cookies where the browser would send those of Airflow.
+ *
+ * @param {string} url
+ */
+export function source(url) {
+  return { crossorigin: sharesCookies(url) ? "anonymous" : null, src: url };
 }
 
-function placeholder(state) {
-  const names = { waiting: "clock", completed: "film", failed: "alert", unfinished: "pause" };
-  return make("div", { class: "placeholder" }, icon(names[state]));
-}
-
-function outerLink(name, link) {
-  return make("a", { href: link, target: "_blank", rel: "noopener noreferrer", click: followOutside }, name);
+/** @type {(name: string, url: string) => HTMLElement} */
+function outerLink(name, url) {
+  return make("a", { href: url, target: "_blank", rel: "noopener noreferrer", click: followOutside }, name);
 }

@@ -1,25 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ask Airflow for a run and its videos.
+// Load a run and its videos from Airflow.
 
 import { ApiError, get, getSome, getXCom } from "./airflow.js";
-import { FINISHED_RUN, collectVideos, idsIn, idsOfTrigger, isCut, taskKey } from "./videos.js";
+import { ourTasks } from "./our_tasks.js";
+import { TERMINAL_RUN_STATES, collectVideos, idsIn, idsOfTrigger, isTruncated, taskKey } from "./videos.js";
+
+/**
+ * @import { ApiInstance, ApiRun, ApiXCom, Query } from "./airflow.js"
+ * @import { Entry, Video, Wait } from "./videos.js"
+ *
+ * @typedef {{ dagId: string, runId: string, taskId: string | null, mapIndex: number | null }} Scope
+ *   taskId is null for the whole run, and mapIndex for all instances of the task
+ * @typedef {{ read: number, total: number }} Unread how many task instances were read of how many
+ * @typedef {{ run: ApiRun, videos: Video[], active: boolean, truncated: boolean, unread: Unread | null }} LoadedRun
+ *   truncated: whether Airflow has truncated a list of ids, so that videos are missing;
+ *   unread: null if all task instances were read
+ */
 
 /** How many task instances' XComs of each key are read at first, and how many more each time. */
-export const PORTION = 50;
-// A mapped pipeline of three tasks pushes about four values for each index; each is a call of its own.
+export const INSTANCES_PER_LOAD = 50;
+// A mapped pipeline of three tasks pushes about four values per index, and each value costs a call.
 const VALUES_PER_INSTANCE = 4;
-const INSTANCES = 6;
-const MOST_TASKS = 1000;
-const OPERATORS = new Set([
-  "LumaGenerateVideoOperator",
-  "LumaGenerateVideosOperator",
-  "LumaExtendVideoOperator",
-  "LumaTaskSensor",
-  "LumaFetchArtifactsOperator",
-  "LumaToObjectStorageOperator",
-]);
+const WAITS_PER_INSTANCE = 6;
 
-const OPEN_TASK_STATES = [
+export const OPEN_TASK_STATES = [
   "scheduled",
   "queued",
   "running",
@@ -28,221 +32,165 @@ const OPEN_TASK_STATES = [
   "up_for_retry",
   "restarting",
 ];
-// A task that gave up waiting has told what failed, but not which ids it left open.
-const TELLING_TASK_STATES = [...OPEN_TASK_STATES, "failed", "skipped"];
+// A task that failed while waiting has pushed which ids failed, but not which ones were still open.
+const WAIT_STATES = [...OPEN_TASK_STATES, "failed", "skipped"];
 const KEYS = ["luma_tasks", "refused", "failed", "video_urls"];
-// A task that pushed one of these has returned ids or artifact records.
-const RESULT_KEYS = new Set(["failed", "video_urls"]);
+/** Tasks that push one of these keys return ids or artifact records. */
+export const RESULT_KEYS = new Set(["failed", "video_urls"]);
+
+/** What is kept between the loads of one run. */
+export class RunCache {
+  /** @type {Map<string, Entry>} */
+  entries = new Map();
+  /** @type {Map<string, boolean>} */
+  ourTasks = new Map();
+}
 
 /**
- * Load a run, or what one of its tasks has to do with.
+ * Load a run, or the part of it that concerns one task.
  *
- * scope: {dagId, runId, taskId, mapIndex}; taskId is null for the whole run, and mapIndex for all instances
- * cache: a Map that spares asking again for values that haven't changed
- * portion: how many task instances to read; what a load costs Airflow depends on it, not on the run's size
- *
- * Returns {run, videos, active, cut, left}; cut tells that there are more videos than Airflow can name, and
- * left is {read, total} of the task instances when not all were read, else null.
+ * @param {Scope} scope
+ * @param {RunCache} cache saves the calls for values that haven't changed
+ * @param {AbortSignal} [signal]
+ * @param {number} [limit] how many task instances to read; the number of calls depends on it, not on the run
+ * @returns {Promise<LoadedRun>}
  */
-export async function loadRun(scope, cache, signal, portion = PORTION) {
+export async function loadRun(scope, cache, signal, limit = INSTANCES_PER_LOAD) {
   const { dagId, runId, taskId } = scope;
   const runPath = ["dags", dagId, "dagRuns", runId];
   const tasksPath = [...runPath, "taskInstances"];
-  // Unmapped instances come first, then those of all tasks by their index: what is read belongs together.
-  const some = (path, parameters, field, limit) =>
-    getSome(path, { order_by: "map_index", ...parameters }, field, limit, signal);
-  const xcoms = (id, parameters) => some([...tasksPath, id, "xcomEntries"], parameters, "xcom_entries", portion);
+  // Unmapped instances come first, then those of all tasks by index, so that what is read belongs together.
+  const order = { order_by: "map_index" };
+  /** @type {(parameters: Query) => Promise<{ items: ApiInstance[], total: number }>} */
+  const listInstances = (parameters) =>
+    getSome(tasksPath, { ...order, ...parameters }, "task_instances", WAITS_PER_INSTANCE * limit, signal);
+  /** @type {(id: string, parameters: Query) => Promise<{ items: ApiXCom[], total: number }>} */
+  const listXComs = (id, parameters) =>
+    getSome([...tasksPath, id, "xcomEntries"], { ...order, ...parameters }, "xcom_entries", limit, signal);
 
   const places = placesOf(scope);
+  /** @type {[ApiRun, { items: ApiInstance[], total: number }[], { items: ApiXCom[], total: number }[]]} */
   const [run, instanceLists, lists] = await Promise.all([
     get(runPath, {}, signal),
-    Promise.all(
-      instancesOf(scope).map((parameters) => some(tasksPath, parameters, "task_instances", INSTANCES * portion)),
-    ),
-    Promise.all(KEYS.flatMap((key) => places.map(([id, filter]) => xcoms(id, { ...filter, xcom_key: key })))),
+    Promise.all(instancesOf(scope).map(listInstances)),
+    Promise.all(KEYS.flatMap((key) => places.map(([id, filter]) => listXComs(id, { ...filter, xcom_key: key })))),
   ]);
   const instances = new Map(instanceLists.flatMap(({ items }) => items).map((instance) => [instance.id, instance]));
   const waits = [...instances.values()].map(toWait).filter((wait) => wait.ids.length);
   const listed = lists.flatMap(({ items }) => items);
-  const pushing = [...listed.map((entry) => entry.task_id), ...waits.map((wait) => wait.taskId)];
-  const ours = await ourTasks([...new Set(pushing)], scope, cache, signal);
+  const taskIds = new Set([...listed.map((entry) => entry.task_id), ...waits.map((wait) => wait.taskId)]);
+  const ours = await ourTasks([...taskIds], scope, cache.ourTasks, signal);
 
-  const withResults = new Set(
-    listed.filter((entry) => RESULT_KEYS.has(entry.key) && ours.has(entry.task_id)).map((entry) => entry.task_id),
-  );
+  const withResults = listed.filter((entry) => RESULT_KEYS.has(entry.key) && ours.has(entry.task_id));
+  const resultTasks = [...new Set(withResults.map((entry) => entry.task_id))];
+  const readTasks = resultTasks.slice(0, limit);
   const results = await Promise.all(
-    [...withResults].slice(0, portion).flatMap((id) =>
-      resultsOf(scope).map((filter) => xcoms(id, { ...filter, xcom_key: "return_value" })),
-    ),
+    readTasks.flatMap((id) => filtersOf(scope).map((filter) => listXComs(id, { ...filter, xcom_key: "return_value" }))),
   );
-  const wanted = unique(
-    [...listed.filter((entry) => entry.key !== "video_urls"), ...results.flatMap(({ items }) => items)].filter(
-      (entry) => ours.has(entry.task_id),
-    ),
-  ).sort((a, b) => a.map_index - b.map_index);
-  const affordable = wanted.slice(0, VALUES_PER_INSTANCE * portion);
-  const entries = (await Promise.all(affordable.map((entry) => load(entry, scope, cache, signal)))).filter(
-    (entry) => entry !== null,
-  );
-  const ended = FINISHED_RUN.has(run.state);
-  let videos = collectVideos({ entries, waits: waits.filter((wait) => ours.has(wait.taskId)), ended });
-  if (taskId !== null) videos = videos.filter((video) => [...video.tasks].some((key) => isIn(scope, key)));
-  const cut = waits.some((wait) => wait.cut) && !entries.some((entry) => entry.key === "luma_tasks");
-  const tasks = { items: [...withResults].slice(0, portion), total: withResults.size };
-  const left = leftOut([...instanceLists, ...lists, ...results, tasks, { items: affordable, total: wanted.length }]);
-  return { run, videos, active: !ended, cut, left };
+  const wanted = unique([
+    ...listed.filter((entry) => entry.key !== "video_urls"),
+    ...results.flatMap(({ items }) => items),
+  ])
+    .filter((entry) => ours.has(entry.task_id))
+    .sort((a, b) => a.map_index - b.map_index);
+  const read = wanted.slice(0, VALUES_PER_INSTANCE * limit);
+  const entries = (await Promise.all(read.map((xcom) => loadEntry(xcom, scope, cache, signal)))).flat();
+  const runEnded = TERMINAL_RUN_STATES.has(run.state);
+  const videos = collectVideos({ entries, waits: waits.filter((wait) => ours.has(wait.taskId)), runEnded });
+  return {
+    run,
+    videos: taskId === null ? videos : videos.filter(({ tasks }) => [...tasks].some((key) => isIn(scope, key))),
+    active: !runEnded,
+    truncated: waits.some((wait) => wait.truncated) && !entries.some((entry) => entry.key === "luma_tasks"),
+    unread: findUnread([
+      ...instanceLists,
+      ...lists,
+      ...results,
+      { items: readTasks, total: resultTasks.length },
+      { items: read, total: wanted.length },
+    ]),
+  };
 }
 
-/** Where to look for XComs: [task, filter]. Other tasks know prompts of the scope's videos, and links to them. */
+/**
+ * Return where to list XComs: other tasks know the prompts of the scope's videos, and their URLs.
+ *
+ * @param {Scope} scope
+ * @returns {[taskId: string, filter: Query][]}
+ */
 function placesOf({ taskId, mapIndex }) {
   if (taskId === null) return [["~", {}]];
   if (mapIndex === null) return [[taskId, {}], ["~", {}]];
-  return resultsOf({ mapIndex }).map((filter) => ["~", filter]);
+  return filtersOf({ mapIndex }).map((filter) => ["~", filter]);
 }
 
-function resultsOf({ mapIndex }) {
+/** @type {(scope: { mapIndex: number | null }) => Query[]} */
+function filtersOf({ mapIndex }) {
   return mapIndex === null ? [{}] : [{ map_index: mapIndex }, { map_index: -1 }];
 }
 
+/** @type {(scope: Scope) => Query[]} */
 function instancesOf({ taskId, mapIndex }) {
-  const telling = { state: TELLING_TASK_STATES };
-  if (taskId === null) return [telling];
-  if (mapIndex === null) return [{ task_id: taskId }, telling];
+  const waiting = { state: WAIT_STATES };
+  if (taskId === null) return [waiting];
+  if (mapIndex === null) return [{ task_id: taskId }, waiting];
   return [
     { task_id: taskId, map_index: mapIndex },
-    { ...telling, map_index: [mapIndex, -1] },
+    { ...waiting, map_index: [mapIndex, -1] },
   ];
 }
 
+/** @type {(scope: Scope, key: string) => boolean} */
 function isIn({ taskId, mapIndex }, key) {
+  if (taskId === null) return true;
   return mapIndex === null ? key.startsWith(`${taskId}[`) : key === taskKey({ taskId, mapIndex });
 }
 
-function unique(entries) {
-  return [...new Map(entries.map((entry) => [`${entry.task_id}[${entry.map_index}] ${entry.key}`, entry])).values()];
+/** @param {readonly ApiXCom[]} xcoms */
+function unique(xcoms) {
+  return [...new Map(xcoms.map((xcom) => [`${xcom.task_id}[${xcom.map_index}] ${xcom.key}`, xcom])).values()];
 }
 
-/** Of the longest list that wasn't read whole: how much was read, and how much there is. */
-function leftOut(lists) {
+/**
+ * Return how much was read of the longest list that wasn't read to its end.
+ *
+ * @param {readonly { items: readonly unknown[], total: number }[]} lists
+ * @returns {Unread | null}
+ */
+function findUnread(lists) {
   const [longest] = lists.filter(({ items, total }) => items.length < total).sort((a, b) => b.total - a.total);
   return longest ? { read: longest.items.length, total: longest.total } : null;
 }
 
-/** Which of these tasks are of this provider's operators, or of classes that extend them. */
-async function ourTasks(ids, { dagId, runId }, cache, signal) {
-  const known = cache.get("our tasks") ?? new Map();
-  const learn = (found) => ids.forEach((id) => known.set(id, known.get(id) || found.has(id)));
-  if (ids.some((id) => !known.has(id))) {
-    learn(await ourTasksOfDag(dagId, signal));
-    // A task may be gone from the Dag, or be of another class there than it was in this run.
-    if (ids.some((id) => !known.get(id))) learn(await ourTasksOfRun(dagId, runId, signal));
-    cache.set("our tasks", known);
-  }
-  return new Set(ids.filter((id) => known.get(id)));
-}
-
-async function ourTasksOfDag(dagId, signal) {
-  try {
-    const { tasks } = await get(["dags", dagId, "tasks"], {}, signal);
-    // Subclasses have names and modules of their own, and our template fields.
-    const ours = tasks.filter(
-      (task) => OPERATORS.has(task.operator_name) || task.template_fields?.includes("luma_conn_id"),
-    );
-    return new Set(ours.map((task) => task.task_id));
-  } catch (error) {
-    // The Dag was deleted, or the viewer may read its runs alone.
-    if (error instanceof ApiError && (error.status === 403 || error.status === 404)) return new Set();
-    throw error;
-  }
-}
-
-async function ourTasksOfRun(dagId, runId, signal) {
-  const path = ["dags", dagId, "dagRuns", runId, "taskInstances"];
-  // One instance of each task: an unmapped one, or the first of the mapped ones.
-  const one = { operator: [...OPERATORS], map_index: [-1, 0] };
-  const { items } = await getSome(path, one, "task_instances", MOST_TASKS, signal);
-  return new Set(items.map((instance) => instance.task_id));
-}
-
-async function load(entry, { dagId, runId }, cache, signal) {
-  const place = { dagId, runId, taskId: entry.task_id, mapIndex: entry.map_index, key: entry.key };
-  const at = Date.parse(entry.timestamp);
+/** @type {(xcom: ApiXCom, run: Scope, cache: RunCache, signal?: AbortSignal) => Promise<Entry[]>} */
+async function loadEntry(xcom, { dagId, runId }, cache, signal) {
+  const place = { dagId, runId, taskId: xcom.task_id, mapIndex: xcom.map_index, key: xcom.key };
+  const at = Date.parse(xcom.timestamp);
   const cacheKey = JSON.stringify(place);
-  const kept = cache.get(cacheKey);
-  if (kept && kept.at === at) return kept;
+  const kept = cache.entries.get(cacheKey);
+  if (kept && kept.at === at) return [kept];
   try {
     const loaded = { ...place, at, value: await getXCom(place, signal) };
-    cache.set(cacheKey, loaded);
-    return loaded;
+    cache.entries.set(cacheKey, loaded);
+    return [loaded];
   } catch (error) {
-    // Its task was cleared since it was listed, or runs in a loop, whose XComs Airflow 3.4 doesn't hand out.
-    if (error instanceof ApiError && (error.status === 404 || error.status === 409)) return null;
+    // The task was cleared since it was listed, or is in a loop, whose XComs Airflow 3.4 doesn't return.
+    if (error instanceof ApiError && (error.status === 404 || error.status === 409)) return [];
     throw error;
   }
 }
 
-function named(instance) {
-  return { taskId: instance.task_id, mapIndex: instance.map_index };
-}
-
+/** @type {(instance: ApiInstance) => Wait & { truncated: boolean }} */
 function toWait(instance) {
   const field = instance.rendered_fields?.luma_task_ids;
   const ids = idsOfTrigger(instance.trigger);
   return {
-    ...named(instance),
-    state: instance.state,
+    taskId: instance.task_id,
+    mapIndex: instance.map_index,
+    state: instance.state ?? "",
     since: instance.start_date ? Date.parse(instance.start_date) : null,
-    open: OPEN_TASK_STATES.includes(instance.state),
+    open: OPEN_TASK_STATES.includes(instance.state ?? ""),
     ids: ids.length ? ids : idsIn(field),
-    cut: !ids.length && isCut(field),
-  };
-}
-
-const RECENT_ENTRIES = 300;
-const MOST_DAGS = 50;
-
-/**
- * Find the runs that had to do with Luma lately, newest first.
- *
- * cache: a Map that spares asking for the same Dag again
- *
- * Returns {runs, cut}: runs are [{dagId, runId}], and cut tells that there may be more than these.
- */
-export async function findRecentRuns(cache, signal) {
-  const everywhere = ["dags", "~", "dagRuns", "~", "taskInstances"];
-  const since = new Date(Date.now() - 30 * 24 * 3600 * 1000).toISOString();
-  const lists = await Promise.all([
-    ...["luma_tasks", "video_urls", "failed"].map((key) =>
-      getSome(
-        [...everywhere, "~", "xcomEntries"],
-        { xcom_key: key, run_after_gte: since, order_by: "-timestamp" },
-        "xcom_entries",
-        RECENT_ENTRIES,
-        signal,
-      ),
-    ),
-    getSome(
-      everywhere,
-      { operator: "LumaTaskSensor", state: OPEN_TASK_STATES, order_by: "-run_after" },
-      "task_instances",
-      RECENT_ENTRIES,
-      signal,
-    ),
-  ]);
-  const found = lists.flatMap(({ items }) => items);
-  // Other tasks may push a key of such a common name.
-  const doubtful = new Set(found.filter((entry) => RESULT_KEYS.has(entry.key)).map((entry) => entry.dag_id));
-  const dags = new Set(found.filter((entry) => !RESULT_KEYS.has(entry.key)).map((entry) => entry.dag_id));
-  const asked = [...doubtful].filter((id) => !dags.has(id) && !cache.has(id)).slice(0, MOST_DAGS);
-  await Promise.all(asked.map(async (id) => cache.set(id, (await ourTasksOfDag(id, signal)).size > 0)));
-  const runs = new Map();
-  for (const entry of found) {
-    if (!dags.has(entry.dag_id) && !cache.get(entry.dag_id)) continue;
-    const [dagId, runId] = [entry.dag_id, entry.run_id ?? entry.dag_run_id];
-    runs.set(JSON.stringify([dagId, runId]), { dagId, runId, runAfter: Date.parse(entry.run_after) });
-  }
-  return {
-    runs: [...runs.values()].sort((a, b) => b.runAfter - a.runAfter),
-    cut: lists.some(({ items, total }) => items.length < total),
+    truncated: !ids.length && isTruncated(field),
   };
 }

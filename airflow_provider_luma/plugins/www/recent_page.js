@@ -1,32 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-// The runs that had to do with Luma lately.
+// The page of recent runs with Luma videos.
 
-import { followOutside, runAddress } from "./airflow.js";
+import { ApiError, followOutside, isRefusal, runUrl } from "./airflow.js";
 import { source } from "./cards.js";
-import { icon, make, moment, span } from "./dom.js";
-import { findRecentRuns, loadRun } from "./loading.js";
-import { errorNotice, notice, skeleton } from "./notices.js";
+import { formatDuration, icon, make, makeTime } from "./dom.js";
+import { RunCache, loadRun } from "./loading.js";
+import { errorNotice, errorText, notice, skeleton } from "./notices.js";
 import { ProgressBar, describe } from "./progress.js";
+import { findRecentRuns } from "./recent_runs.js";
 import { Refresher } from "./refreshing.js";
 import { countStates } from "./videos.js";
 
-const RUNS_AT_ONCE = 10;
-const PICTURES = 4;
-const PORTION_OF_A_ROW = 10;
+/** @import { LoadedRun } from "./loading.js" */
 
+const RUNS_PER_PAGE = 10;
+const MAX_THUMBNAILS = 4;
+const INSTANCES_PER_ROW = 10;
+
+/** @type {(page: HTMLElement, runRoute: string) => void} */
 export function showRecent(page, runRoute) {
+  /** @type {Map<string, Row>} */
   const rows = new Map();
+  /** @type {Map<string, boolean>} */
   const dags = new Map();
-  let limit = RUNS_AT_ONCE;
+  let limit = RUNS_PER_PAGE;
   let loaded = false;
 
   const list = make("ul", { class: "runs" });
-  const nothing = make("div");
-  const trouble = make("p", { class: "trouble", role: "alert", hidden: true });
-  const cutNote = make(
+  const emptyState = make("div");
+  const banner = make("p", { class: "banner", role: "alert", hidden: true });
+  const truncatedNote = make(
     "p",
     { class: "note", hidden: true },
-    "There may be older runs than these: only the latest results in Airflow were looked at.",
+    "Older Dag runs may be missing: only the latest XComs were read.",
   );
   const more = make(
     "button",
@@ -34,7 +40,7 @@ export function showRecent(page, runRoute) {
       type: "button",
       class: "more",
       click: () => {
-        limit += RUNS_AT_ONCE;
+        limit += RUNS_PER_PAGE;
         refresher.now();
       },
     },
@@ -42,35 +48,38 @@ export function showRecent(page, runRoute) {
   );
   const refresher = new Refresher(load, showError);
 
+  /** @param {AbortSignal} signal */
   async function load(signal) {
-    const { runs, cut } = await findRecentRuns(dags, signal);
+    const { runs, truncated } = await findRecentRuns(dags, signal);
     const shown = runs.slice(0, limit);
-    for (const { dagId, runId } of shown) {
+    const wanted = shown.map(({ dagId, runId }) => {
       const key = JSON.stringify([dagId, runId]);
-      if (!rows.has(key)) rows.set(key, new Row(dagId, runId, runRoute));
-    }
-    const wanted = shown.map(({ dagId, runId }) => rows.get(JSON.stringify([dagId, runId])));
+      const row = rows.get(key) ?? new Row(dagId, runId, runRoute);
+      rows.set(key, row);
+      return row;
+    });
     await Promise.all(wanted.map((row) => row.load(signal)));
     if (signal.aborted) return false;
     if (!loaded) {
-      page.replaceChildren(make("h1", {}, "Luma videos"), trouble, nothing, list, more, cutNote);
+      page.replaceChildren(make("h1", {}, "Luma videos"), banner, emptyState, list, more, truncatedNote);
       page.removeAttribute("aria-busy");
     }
     loaded = true;
-    trouble.hidden = true;
+    banner.hidden = true;
     list.replaceChildren(...wanted.filter((row) => row.visible).map((row) => row.element));
-    nothing.replaceChildren(...(list.children.length ? [] : [emptyNotice()]));
+    emptyState.replaceChildren(...(list.children.length ? [] : [emptyNotice()]));
     more.hidden = runs.length <= limit;
-    cutNote.hidden = !cut || !more.hidden;
+    truncatedNote.hidden = !truncated || !more.hidden;
     const active = wanted.some((row) => row.active);
     page.dataset.active = String(active);
     return active;
   }
 
+  /** @param {unknown} error */
   function showError(error) {
-    if (loaded && !(error.status >= 400 && error.status < 500)) {
-      trouble.textContent = `${error.message}. What stands here may be old; trying again.`;
-      trouble.hidden = false;
+    if (loaded && !isRefusal(error)) {
+      banner.textContent = `${errorText(error)}. The list may be out of date; retrying.`;
+      banner.hidden = false;
       return;
     }
     loaded = false;
@@ -81,7 +90,7 @@ export function showRecent(page, runRoute) {
   page.classList.add("recent");
   page.replaceChildren(
     make("h1", {}, "Luma videos"),
-    make("p", { class: "unseen", role: "status" }, "Loading recent runs"),
+    make("p", { class: "visually-hidden", role: "status" }, "Loading recent Dag runs"),
     skeleton(3),
   );
   refresher.now();
@@ -90,23 +99,28 @@ export function showRecent(page, runRoute) {
 function emptyNotice() {
   return notice(
     "film",
-    "No Luma runs in the last 30 days",
-    "Runs of Dags with Luma tasks appear here, newest first.",
+    "No Dag runs with Luma videos in the last 30 days",
+    "Dag runs with Luma videos appear here, newest first.",
   );
 }
 
 class Row {
   #dagId;
   #runId;
-  #cache = new Map();
-  #over = false;
-  #progress = new ProgressBar("Finished videos");
+  #cache = new RunCache();
+  #ended = false;
+  #progress = new ProgressBar();
   #state = make("span", { class: "badge" });
   #when = make("span", { class: "when" });
   #summary = make("span", { class: "counts" });
-  #pictures = make("span", { class: "pictures" });
+  #thumbnails = make("span", { class: "thumbnails" });
   #signature = "";
 
+  /**
+   * @param {string} dagId
+   * @param {string} runId
+   * @param {string} runRoute
+   */
   constructor(dagId, runId, runRoute) {
     this.#dagId = dagId;
     this.#runId = runId;
@@ -121,65 +135,69 @@ class Row {
         make(
           "h2",
           {},
-          make("a", { href: runAddress(dagId, runId, `plugin/${runRoute}`), click: followOutside }, dagId),
+          make("a", { href: runUrl(dagId, runId, `plugin/${runRoute}`), click: followOutside }, dagId),
         ),
         make("p", {}, this.#state, this.#when),
         make("p", { class: "run-id", title: runId }, runId),
       ),
-      make("div", { class: "standing-of-run" }, this.#summary, this.#progress.element),
-      this.#pictures,
+      make("div", { class: "run-progress" }, this.#summary, this.#progress.element),
+      this.#thumbnails,
     );
   }
 
+  /** @param {AbortSignal} signal */
   async load(signal) {
-    // A run that is over changes only when somebody clears it, and then it is no longer over.
-    if (this.#over) return;
+    // An ended run changes only if its tasks are cleared, which a reload of the page shows.
+    if (this.#ended) return;
     let result;
     try {
       result = await loadRun(
         { dagId: this.#dagId, runId: this.#runId, taskId: null, mapIndex: null },
         this.#cache,
         signal,
-        PORTION_OF_A_ROW,
+        INSTANCES_PER_ROW,
       );
     } catch (error) {
-      // Deleted since it was found, or out of the viewer's reach.
-      if (error.status !== 403 && error.status !== 404) throw error;
+      // The run was deleted since it was found, or the user may not read it.
+      if (!(error instanceof ApiError) || (error.status !== 403 && error.status !== 404)) throw error;
       this.visible = this.active = false;
       return;
     }
-    this.#over = !result.active;
+    this.#ended = !result.active;
     this.active = result.active;
     this.visible = result.videos.length > 0;
     this.#draw(result);
   }
 
-  #draw({ run, videos, left }) {
+  /** @param {LoadedRun} loaded */
+  #draw({ run, videos, unread }) {
     const counts = countStates(videos);
     const started = Date.parse(run.start_date ?? run.run_after);
     this.element.dataset.state = run.state;
     this.#state.replaceChildren(icon(RUN_ICONS[run.state] ?? "clock"), RUN_STATES[run.state] ?? run.state);
-    this.#when.replaceChildren(moment(started, `${span(Date.now() - started)} ago`));
-    const read = left && ` (${left.read.toLocaleString()} of ${left.total.toLocaleString()} task instances read)`;
-    this.#summary.textContent = describe(counts) + (read ?? "");
+    this.#when.replaceChildren(makeTime(started, `${formatDuration(Date.now() - started)} ago`));
+    const read = unread && [unread.read, unread.total].map((count) => count.toLocaleString()).join(" of ");
+    this.#summary.textContent = describe(counts) + (read ? ` (${read} task instances read)` : "");
     this.#progress.update(counts);
-    const pictures = videos.map((video) => video.links?.thumbnail).filter(Boolean);
-    const signature = JSON.stringify(pictures);
+    const urls = videos.flatMap((video) => video.urls?.thumbnail ?? []);
+    const signature = JSON.stringify(urls);
     if (signature === this.#signature) return;
     this.#signature = signature;
-    this.#pictures.replaceChildren(
-      ...pictures.slice(0, PICTURES).map((link) =>
+    this.#thumbnails.replaceChildren(
+      ...urls.slice(0, MAX_THUMBNAILS).map((url) =>
         make("img", {
-          ...source(link),
+          ...source(url),
           alt: "",
           loading: "lazy",
           referrerpolicy: "no-referrer",
-          error: (event) => event.currentTarget.replaceWith(make("span", { class: "gone" }, icon("film"))),
+          error: (/** @type {any} */ event) => event.currentTarget.replaceWith(make("span", { class: "missing" }, icon("film"))),
         }),
       ),
     );
   }
 }
 
+/** @type {Record<string, Parameters<typeof icon>[0]>} */
 const RUN_ICONS = { success: "check", failed: "cross" };
+/** @type {Record<string, string>} */
 const RUN_STATES = { queued: "Queued", running: "Running", success: "Success", failed: "Failed" };

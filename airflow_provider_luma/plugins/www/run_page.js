@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // The videos of a Dag run, or of one of its tasks.
 
-import { followOutside, outerDocument, runAddress, taskAddress } from "./airflow.js";
+import { followOutside, isRefusal, outerDocument, runUrl, taskUrl } from "./airflow.js";
 import { Card } from "./cards.js";
 import { icon, make } from "./dom.js";
-import { PORTION, loadRun } from "./loading.js";
-import { errorNotice, notice, skeleton } from "./notices.js";
+import { INSTANCES_PER_LOAD, RunCache, loadRun } from "./loading.js";
+import { errorNotice, errorText, notice, skeleton } from "./notices.js";
 import { ProgressBar, describe } from "./progress.js";
 import { Refresher } from "./refreshing.js";
 import { countStates } from "./videos.js";
 
+/**
+ * @import { LoadedRun, Scope } from "./loading.js"
+ * @import { Counts, State, Video } from "./videos.js"
+ *
+ * @typedef {State | "all"} Filter
+ */
+
+/** @type {readonly [Filter, string][]} */
 const FILTERS = [
   ["all", "All"],
   ["waiting", "Waiting"],
@@ -17,41 +25,45 @@ const FILTERS = [
   ["failed", "Failed"],
   ["unfinished", "Unfinished"],
 ];
-const CARDS_AT_ONCE = 60;
+const CARDS_PER_PAGE = 60;
 
+/** @type {(page: HTMLElement, scope: Scope, runRoute: string) => void} */
 export function showRun(page, scope, runRoute) {
-  const cache = new Map();
+  const cache = new RunCache();
+  /** @type {Map<string, Card>} */
   const cards = new Map();
+  /** @type {Video[]} */
   let videos = [];
+  /** @type {Filter} */
   let filter = "all";
-  let limit = CARDS_AT_ONCE;
-  let portion = PORTION;
+  let limit = CARDS_PER_PAGE;
+  let instances = INSTANCES_PER_LOAD;
   let loaded = false;
 
-  const progress = new ProgressBar("Finished videos");
+  const progress = new ProgressBar();
   const summary = make("p", { class: "summary", role: "status" });
   const freshness = make("span", { class: "freshness" });
-  const trouble = make("p", { class: "trouble", role: "alert", hidden: true });
-  const cutNote = make(
+  const banner = make("p", { class: "banner", role: "alert", hidden: true });
+  const truncatedNote = make(
     "p",
     { class: "note", hidden: true },
-    "There are more videos than these: Airflow cuts long lists of ids. All of them appear when the task that " +
-      "waits for them has ended.",
+    "Some videos are missing: Airflow truncates long lists of ids. All of them appear when the task that waits " +
+      "for them has ended.",
   );
-  const leftNote = make("p", { class: "note left", role: "status", hidden: true });
+  const unreadNote = make("p", { class: "note unread", role: "status", hidden: true });
   const loadMore = make("button", {
     type: "button",
     class: "more",
     hidden: true,
     click: () => {
-      portion += PORTION;
+      instances += INSTANCES_PER_LOAD;
       loadMore.disabled = true;
       refresher.now();
     },
   });
   const filters = makeFilters((chosen) => {
     filter = chosen;
-    limit = CARDS_AT_ONCE;
+    limit = CARDS_PER_PAGE;
     drawCards();
   });
   const list = make("ul", { class: "cards" });
@@ -60,12 +72,12 @@ export function showRun(page, scope, runRoute) {
     class: "more",
     click: () => {
       const first = limit;
-      limit += CARDS_AT_ONCE;
+      limit += CARDS_PER_PAGE;
       drawCards();
-      list.children[first]?.querySelector("button, a, video")?.focus();
+      /** @type {HTMLElement | null | undefined} */ (list.children[first]?.querySelector("button, a, video"))?.focus();
     },
   });
-  const nothing = make("div");
+  const emptyState = make("div");
   const refresher = new Refresher(load, showError);
   const refresh = make(
     "button",
@@ -73,55 +85,57 @@ export function showRun(page, scope, runRoute) {
     icon("refresh"),
   );
   const framed = outerDocument() !== null;
-  const alone = make(
+  const openInTab = make(
     "a",
     {
       href: location.href,
       target: "_blank",
       class: "quiet",
-      title: "Open in a page of its own",
-      "aria-label": "Open in a page of its own",
+      title: "Open in a new tab",
+      "aria-label": "Open in a new tab",
       click: followOutside,
     },
     icon("open"),
   );
-  page.classList.toggle("alone", !framed);
+  page.classList.toggle("standalone", !framed);
   const gallery = [
-    framed ? make("h1", { class: "unseen" }, "Luma videos") : titleOf(scope),
+    framed ? make("h1", { class: "visually-hidden" }, "Luma videos") : titleOf(scope),
     make(
       "header",
       {},
-      make("div", { class: "standing" }, summary, make("div", { class: "refreshing" }, freshness, refresh, framed ? alone : null)),
+      make("div", { class: "toolbar" }, summary, make("div", { class: "refreshing" }, freshness, refresh, framed ? openInTab : null)),
       progress.element,
-      trouble,
-      cutNote,
-      leftNote,
+      banner,
+      truncatedNote,
+      unreadNote,
       filters.element,
     ),
-    make("h2", { class: "unseen" }, "Videos"),
-    nothing,
+    make("h2", { class: "visually-hidden" }, "Videos"),
+    emptyState,
     list,
     more,
     loadMore,
   ];
 
+  /** @param {AbortSignal} signal */
   async function load(signal) {
-    const result = await loadRun(scope, cache, signal, portion);
+    const result = await loadRun(scope, cache, signal, instances);
     if (signal.aborted) return false;
     if (!loaded) page.replaceChildren(...gallery);
     loaded = true;
     page.removeAttribute("aria-busy");
-    trouble.hidden = true;
+    banner.hidden = true;
     videos = result.videos;
     draw(result);
     return result.active;
   }
 
+  /** @param {unknown} error */
   function showError(error) {
     loadMore.disabled = false;
-    if (loaded && !(error.status >= 400 && error.status < 500)) {
-      trouble.textContent = `${error.message}. What stands here may be old; trying again.`;
-      trouble.hidden = false;
+    if (loaded && !isRefusal(error)) {
+      banner.textContent = `${errorText(error)}. The videos may be out of date; retrying.`;
+      banner.hidden = false;
       return;
     }
     loaded = false;
@@ -129,51 +143,46 @@ export function showRun(page, scope, runRoute) {
     page.replaceChildren(errorNotice(error, () => refresher.now()));
   }
 
-  function draw({ run, active, cut, left }) {
+  /** @param {LoadedRun} loaded */
+  function draw({ run, active, truncated, unread }) {
     page.dataset.active = String(active);
     const counts = countStates(videos);
-    const words = describe(counts);
-    // Said aloud only when it changes.
-    if (summary.textContent !== words) summary.textContent = words;
-    cutNote.hidden = !cut;
-    drawLeft(left);
+    setText(summary, describe(counts));
+    truncatedNote.hidden = !truncated;
+    drawUnread(unread);
     progress.update(counts);
     filters.update(counts);
     const at = new Date().toLocaleTimeString();
     freshness.replaceChildren(
       active ? make("span", { class: "pulse", "aria-hidden": "true" }) : "",
-      active ? `Refreshes itself · ${at}` : `Run ${run.state} · ${at}`,
+      active ? `Refreshing automatically · ${at}` : `Dag run: ${run.state} · ${at}`,
     );
     const empty = !videos.length;
     page.classList.toggle("empty", empty);
-    nothing.replaceChildren(...(empty ? [emptyNotice(active)] : []));
+    emptyState.replaceChildren(...(empty ? [emptyNotice(active)] : []));
     drawCards();
   }
 
-  function drawLeft(left) {
-    leftNote.hidden = loadMore.hidden = left === null;
+  /** @param {LoadedRun["unread"]} unread */
+  function drawUnread(unread) {
+    unreadNote.hidden = loadMore.hidden = unread === null;
     loadMore.disabled = false;
-    if (left === null) return;
-    const [read, total] = [left.read, left.total].map((count) => count.toLocaleString());
-    const words = `Not all of it is shown: read so far are ${read} of ${total} task instances.`;
-    if (leftNote.textContent !== words) leftNote.textContent = words;
+    if (unread === null) return;
+    const [read, total] = [unread.read, unread.total].map((count) => count.toLocaleString());
+    setText(unreadNote, `Some videos are not shown yet: ${read} of ${total} task instances were read.`);
     loadMore.textContent = `Load more (${read} of ${total} read)`;
   }
 
+  /** @param {boolean} active */
   function emptyNotice(active) {
     if (scope.taskId !== null) {
-      const address = runAddress(scope.dagId, scope.runId, `plugin/${runRoute}`);
-      const link = make("a", { href: address, click: followOutside }, "All videos of this run");
-      return notice(
-        "film",
-        "No videos here",
-        active ? "This task has not had to do with Luma videos so far." : "This task had to do with no Luma videos.",
-        make("p", {}, link),
-      );
+      const url = runUrl(scope.dagId, scope.runId, `plugin/${runRoute}`);
+      const link = make("a", { href: url, click: followOutside }, "All videos of this Dag run");
+      return notice("film", `No videos in this task instance${active ? " yet" : ""}`, make("p", {}, link));
     }
     return active
-      ? notice("film", "No videos yet", "They appear here as soon as a task of this run submits or awaits them.")
-      : notice("film", "No videos here", "This run had to do with no Luma videos.");
+      ? notice("film", "No videos in this Dag run yet", "They appear when a task submits or waits for them.")
+      : notice("film", "No videos in this Dag run");
   }
 
   function drawCards() {
@@ -185,7 +194,11 @@ export function showRun(page, scope, runRoute) {
     list.setAttribute("aria-label", `${chosen.length} videos`);
   }
 
-  /** A card costs the browser some: only those that are shown are made. */
+  /**
+   * Return a video's card, created when it is first shown because cards are expensive for the browser.
+   *
+   * @param {Video} video
+   */
   function cardOf(video) {
     const card = cards.get(video.key) ?? new Card(video, scope);
     cards.set(video.key, card);
@@ -194,19 +207,35 @@ export function showRun(page, scope, runRoute) {
   }
 
   page.replaceChildren(
-    make("p", { class: "unseen", role: "status" }, "Loading the videos"),
+    make("p", { class: "visually-hidden", role: "status" }, "Loading videos"),
     skeleton(6),
   );
   refresher.now();
 }
 
-function titleOf({ dagId, runId, taskId, mapIndex }) {
-  const address = taskId === null ? runAddress(dagId, runId) : taskAddress(dagId, runId, taskId, mapIndex ?? -1);
-  const name = taskId === null ? dagId : `${dagId} · ${taskId}`;
-  return make("h1", {}, make("a", { href: address }, name), make("small", {}, runId));
+/**
+ * Set a text only if it differs, because screen readers announce every change.
+ *
+ * @param {HTMLElement} element
+ * @param {string} text
+ */
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
-/** Make these the list's children, moving only what stands wrong: a moved film would stop. */
+/** @param {Scope} scope */
+function titleOf({ dagId, runId, taskId, mapIndex }) {
+  const url = taskId === null ? runUrl(dagId, runId) : taskUrl(dagId, runId, taskId, mapIndex ?? -1);
+  const name = taskId === null ? dagId : `${dagId} · ${taskId}`;
+  return make("h1", {}, make("a", { href: url }, name), make("small", {}, runId));
+}
+
+/**
+ * Make the elements the list's children, moving only those in the wrong place, because a moved video stops.
+ *
+ * @param {HTMLElement} list
+ * @param {readonly Element[]} wanted
+ */
 function arrange(list, wanted) {
   const keep = new Set(wanted);
   for (const child of [...list.children]) if (!keep.has(child)) child.remove();
@@ -215,26 +244,27 @@ function arrange(list, wanted) {
   });
 }
 
+/** @param {(state: Filter) => void} choose */
 function makeFilters(choose) {
-  const counts = {};
   const options = FILTERS.map(([state, label]) => {
-    const count = (counts[state] = make("span", { class: "count" }));
+    const count = make("span", { class: "count" });
     const input = make("input", { type: "radio", name: "state", value: state, change: () => choose(state) });
     input.checked = state === "all";
-    return { state, input, element: make("label", {}, input, make("span", {}, label, " ", count)) };
+    return { state, input, count, element: make("label", {}, input, make("span", {}, label, " ", count)) };
   });
   return {
     element: make(
       "fieldset",
       { class: "filters" },
-      make("legend", { class: "unseen" }, "Show videos by state"),
+      make("legend", { class: "visually-hidden" }, "Show videos by state"),
       ...options.map(({ element }) => element),
     ),
-    update(numbers) {
-      for (const { state, input, element } of options) {
-        counts[state].textContent = String(numbers[state]);
-        // A state that never came up would only raise questions.
-        element.hidden = state === "unfinished" && !numbers[state] && !input.checked;
+    /** @param {Counts} counts */
+    update(counts) {
+      for (const { state, input, count, element } of options) {
+        count.textContent = String(counts[state]);
+        // Most runs have no unfinished videos, so the filter would only confuse.
+        element.hidden = state === "unfinished" && !counts[state] && !input.checked;
       }
     },
   };
