@@ -110,7 +110,7 @@ class TestRoutes:
 
     @pytest.mark.parametrize(
         "path",
-        ["absent.js", "../static_files.py", "%2e%2e/gallery_files.py", "..%2fgallery_files.py", "api"],
+        ["absent.js", "../static_files.py", "%2e%2e/static_files.py", "..%2fstatic_files.py", "api"],
     )
     def test_nothing_else_is_served(self, client: TestClient, path: str) -> None:
         assert client.get(f"{URL_PREFIX}/{path}").status_code == 404
