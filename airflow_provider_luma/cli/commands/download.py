@@ -72,7 +72,7 @@ def _store(folder: str, ids: Sequence[str]) -> FileStore:
             f"--to must be a folder or a URL that fsspec supports; got {folder!r} ({error}). Install the "
             "package that fsspec needs for it, such as s3fs for s3://."
         ) from error
-    # Partial files of a killed download are removed by the same command alone, not by one that is running.
+    # The same command removes the partial files of a killed one; those of other commands may be in use.
     owner = hashlib.sha256("\n".join([root, *sorted(ids)]).encode()).hexdigest()[:16]
     return FileStore(fs, root, label=folder, owner=owner)
 

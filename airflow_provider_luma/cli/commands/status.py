@@ -116,14 +116,8 @@ class _View:
 
     def _record(self, task_id: str) -> dict[str, Any]:
         task = self._tasks.get(task_id) or LumaTask(id=task_id, state=TaskState.UNKNOWN)
-        record = ArtifactRecord.of(task).to_dict()
-        del record["id"]
-        return {
-            "id": task_id,
-            "state": self._state(task_id),
-            "reason": self._reason(task_id),
-            **record,
-        }
+        artifacts = ArtifactRecord.of(task).to_dict()
+        return {"id": task_id, "state": self._state(task_id), "reason": self._reason(task_id)} | artifacts
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -134,24 +128,30 @@ class _View:
         table.add_column("Created (UTC)", no_wrap=True)
         table.add_column("Prompt or reason")
         for task_id in self._progress.ids:
-            state, record = self._state(task_id), self._record(task_id)
-            reason, prompt = record["reason"], record["prompt"] or ""
-            width, height = _number(record["width"]), _number(record["height"])
-            seconds = _number(record["duration"])
-            table.add_row(
-                plain(task_id),
-                Text(state, style=_STYLES.get(state, "")),
-                f"{width:g}x{height:g}" if width and height else "",
-                f"{seconds:.1f}" if seconds else "",
-                plain((record["created_at"] or "")[:16].replace("T", " ")),
-                plain(clean_text(reason) if reason is not None else clean_text(prompt, _PROMPT_WIDTH)),
-            )
-        total, remaining = len(self._progress.ids), len(self._progress.open_ids)
-        footer = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=total, completed=total - remaining, width=40)
-        footer.add_row(bar, plain(self._progress.summary()))
+            table.add_row(*_cells(self._record(task_id)))
         trouble = self._progress.trouble
-        return Group(table, Text(), footer, plain(f"The last poll failed: {trouble.text}" if trouble else ""))
+        error = plain(f"The last poll failed: {trouble.text}" if trouble else "")
+        return Group(table, Text(), self._render_progress(), error)
+
+    def _render_progress(self) -> Table:
+        total, remaining = len(self._progress.ids), len(self._progress.open_ids)
+        bar = ProgressBar(total=total, completed=total - remaining, width=40)
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(bar, plain(self._progress.summary()))
+        return grid
+
+
+def _cells(record: dict[str, Any]) -> list[Text]:
+    state, reason = record["state"], record["reason"]
+    width, height, seconds = (_number(record[name]) for name in ("width", "height", "duration"))
+    return [
+        plain(record["id"]),
+        Text(state, style=_STYLES.get(state, "")),
+        plain(f"{width:g}x{height:g}" if width and height else ""),
+        plain(f"{seconds:.1f}" if seconds else ""),
+        plain((record["created_at"] or "")[:16].replace("T", " ")),
+        plain(clean_text(record["prompt"] or "", _PROMPT_WIDTH) if reason is None else clean_text(reason)),
+    ]
 
 
 def _number(value: object) -> float | None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from airflow_provider_luma.cli.definition import Exit
 from airflow_provider_luma.cli.follow import follow
@@ -34,27 +35,32 @@ def run(arguments: argparse.Namespace, output: Output) -> Exit:
         tracker = Tracker(Progress.of(ids), policy, OutputLog(output))
         with settings.client() as client:
             verdict = follow(client, tracker, interval=arguments.interval, timeout=arguments.timeout)
-    progress = tracker.progress
-    for task_id, reason in progress.failed.items():
+    _print_problems(tracker, verdict, arguments.timeout, output)
+    if output.as_json:
+        output.json(_result(tracker.progress, verdict))
+    else:
+        output.lines(tracker.progress.completed_ids)
+    return _EXITS.get(verdict, Exit.ERROR)
+
+
+def _print_problems(tracker: Tracker, verdict: Verdict, timeout: float, output: Output) -> None:
+    for task_id, reason in tracker.progress.failed.items():
         output.message(f"{task_id}: {clean_text(reason)}", style="red")
     if verdict == "timed_out":
         output.message(
-            f"Not completed after {arguments.timeout:g} s: {shorten_ids(progress.open_ids, 100)}. They keep "
+            f"Not completed after {timeout:g} s: {shorten_ids(tracker.progress.open_ids, 100)}. They keep "
             "running at the relay; run the command again to resume waiting.",
             style="red",
         )
     elif verdict in ("refused", "unreachable"):
         output.message(tracker.report(verdict, waited="").message, style="red")
-    if output.as_json:
-        output.json(
-            {
-                "verdict": verdict,
-                "summary": progress.summary(),
-                "completed": progress.completed_ids,
-                "failed": progress.failed,
-                "open": progress.open_ids,
-            }
-        )
-    else:
-        output.lines(progress.completed_ids)
-    return _EXITS.get(verdict, Exit.ERROR)
+
+
+def _result(progress: Progress, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "verdict": verdict,
+        "summary": progress.summary(),
+        "completed": progress.completed_ids,
+        "failed": progress.failed,
+        "open": progress.open_ids,
+    }
