@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +17,12 @@ import pytest
 from airflow_provider_luma.cli.definition import Exit
 from airflow_provider_luma.sandbox import LumaSandbox, faults
 from tests.integration.cli.conftest import PROMPT, Luma
+from tests.support.patience import until
 
 
 def _interrupt_when(happened: Callable[[], object]) -> None:
     """Send SIGINT to this process once *happened* returns true."""
-    while not happened():
-        time.sleep(0.01)
+    until(happened)
     os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -130,7 +130,10 @@ class TestHelp:
 
 class TestForAirflow:
     def test_the_group_has_the_same_commands_and_options(self) -> None:
+        from airflow.cli.cli_config import GroupCommand
+
         (group,) = get_luma_cli_commands()
+        assert isinstance(group, GroupCommand)
         assert group.name == "luma"
         for command, ours in zip(group.subcommands, COMMANDS, strict=True):
             parser = argparse.ArgumentParser()
