@@ -131,7 +131,7 @@ class Row {
       { class: "run" },
       make(
         "div",
-        { class: "about" },
+        {},
         make(
           "h2",
           {},
@@ -140,7 +140,7 @@ class Row {
         make("p", {}, this.#state, this.#when),
         make("p", { class: "run-id", title: runId }, runId),
       ),
-      make("div", { class: "run-progress" }, this.#summary, this.#progress.element),
+      make("div", {}, this.#summary, this.#progress.element),
       this.#thumbnails,
     );
   }

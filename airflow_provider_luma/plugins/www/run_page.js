@@ -50,7 +50,7 @@ export function showRun(page, scope, runRoute) {
     "Some videos are missing: Airflow truncates long lists of ids. All of them appear when the task that waits " +
       "for them has ended.",
   );
-  const unreadNote = make("p", { class: "note unread", role: "status", hidden: true });
+  const unreadNote = make("p", { class: "note", role: "status", hidden: true });
   const loadMore = make("button", {
     type: "button",
     class: "more",
