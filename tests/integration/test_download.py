@@ -32,7 +32,7 @@ from airflow_provider_luma.exceptions import (
     LumaMissingArtifactError,
     LumaStorageError,
 )
-from airflow_provider_luma.sandbox import Call, LumaSandbox, faults
+from airflow_provider_luma.sandbox import LumaSandbox, RecordedCall, faults
 from airflow_provider_luma.sandbox.faults import Fault
 from airflow_provider_luma.sandbox.media_host import media_file
 from tests.support.bad_disks import FullDisk, NoRename
@@ -103,7 +103,7 @@ class Lab:
     def names(self) -> list[str]:
         return sorted(path.name for path in self.folder.rglob("*") if path.is_file())
 
-    def media_calls(self) -> list[Call]:
+    def media_calls(self) -> list[RecordedCall]:
         return [call for call in self.sandbox.calls if call.name == "media"]
 
 
@@ -561,7 +561,7 @@ class TestBounds:
         ids = [lab.video(video_bytes=200_000) for _ in range(12)]
         most = 0
 
-        def count(call: Call) -> bool:
+        def count(call: RecordedCall) -> bool:
             nonlocal most
             most = max(most, sum(one.name.startswith("luma-download_") for one in threading.enumerate()))
             return True
