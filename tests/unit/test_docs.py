@@ -15,7 +15,7 @@ from airflow_provider_luma.connection_fields import EXTRA_FIELDS
 from airflow_provider_luma.download.options import DownloadOptions
 from airflow_provider_luma.operators.base import LumaSubmitOperator
 from airflow_provider_luma.sensors.luma import LumaTaskSensor
-from airflow_provider_luma.waiting import poller, schedule
+from airflow_provider_luma.waiting import backoff, connection, poller
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "airflow_provider_luma"
@@ -73,7 +73,8 @@ class TestQuickStart:
 
 class TestWaiting:
     def test_the_page_has_every_metric(self) -> None:
-        used = set(re.findall(r'"(luma\.poller\.[a-z_]+)"', inspect.getsource(poller)))
+        source = inspect.getsource(poller) + inspect.getsource(connection)
+        used = set(re.findall(r'"(luma\.poller\.[a-z_]+)"', source))
 
         assert set(re.findall(r"`(luma\.poller\.[a-z_]+)`", page("waiting.md"))) == used
 
@@ -81,7 +82,7 @@ class TestWaiting:
         text = page("waiting.md")
         parameters = inspect.signature(LumaTaskSensor).parameters
 
-        assert (poller.MAX_CALLS, schedule.MAX_BACKOFF) == (4, 120)
+        assert (poller.MAX_CALLS, backoff.MAX_BACKOFF) == (4, 120)
         assert "at most four calls at the same time" in text
         assert "up to two minutes apart" in text
         assert (parameters["missing_polls"].default, parameters["max_failed"].default) == (3, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import nullcontext
+from math import inf
 from typing import Any, Final
 
 from rich.console import Group
@@ -14,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from airflow_provider_luma.cli.definition import Exit
-from airflow_provider_luma.cli.follow import follow
 from airflow_provider_luma.cli.inputs import find_relay, read_ids
 from airflow_provider_luma.cli.output import Output, OutputLog, plain
 from airflow_provider_luma.client.api import LumaClient
@@ -23,7 +23,8 @@ from airflow_provider_luma.client.models import LumaTask, TaskState
 from airflow_provider_luma.exceptions import LumaUnavailableError
 from airflow_provider_luma.text import clean_text
 from airflow_provider_luma.waiting.progress import Progress, WaitPolicy
-from airflow_provider_luma.waiting.tracker import Tracker
+from airflow_provider_luma.waiting.time_limit import TimeLimit
+from airflow_provider_luma.waiting.tracker import Tracker, follow
 
 _NOT_FOUND: Final = "not found"
 _STYLES: Final = {
@@ -44,8 +45,7 @@ def run(arguments: argparse.Namespace, output: Output) -> Exit:
         view = _View(ids, output)
         with settings.client() as client:
             if arguments.watch:
-                policy = WaitPolicy(max_failed=None, max_poll_failures=settings.max_poll_failures)
-                view.watch(client, policy, arguments.interval)
+                view.watch(client, settings.max_poll_failures, arguments.interval)
             else:
                 view.show(client)
     return Exit.TASKS_FAILED if view.any_failed else Exit.OK
@@ -70,11 +70,11 @@ class _View:
         self._progress = self._progress.after(self._tasks, WaitPolicy(max_failed=None))
         self._print()
 
-    def watch(self, client: LumaClient, policy: WaitPolicy, interval: float) -> None:
+    def watch(self, client: LumaClient, max_poll_failures: int, interval: float) -> None:
         """Poll until all tasks are in a terminal state; on a terminal, update the table in place."""
         in_place = self._output.console.is_terminal and not self._output.as_json
         log = _NullLog() if in_place else OutputLog(self._output)
-        tracker = Tracker(self._progress, policy, log)
+        tracker = Tracker(self._progress, WaitPolicy(max_failed=None), log)
         shown = ""
 
         def after_poll(tasks: dict[str, LumaTask]) -> None:
@@ -83,15 +83,22 @@ class _View:
             self._progress = tracker.progress
             if in_place:
                 live.update(self._render(), refresh=True)
-            elif self._output.as_json and shown != tracker.said:
+            elif self._output.as_json and shown != tracker.last_summary:
                 self._print()
-            shown = tracker.said
+            shown = tracker.last_summary
 
         live = Live(console=self._output.console, auto_refresh=False, transient=True)
         with live if in_place else nullcontext():
-            verdict = follow(client, tracker, interval=interval, after_poll=after_poll)
-        if verdict != "done":
-            raise LumaUnavailableError(tracker.report(verdict, waited="").message)
+            report = follow(
+                client,
+                tracker,
+                interval=interval,
+                limit=TimeLimit(seconds=inf),
+                max_poll_failures=max_poll_failures,
+                after_poll=after_poll,
+            )
+        if report.verdict != "done":
+            raise LumaUnavailableError(report.message)
         if not self._output.as_json:
             self._print()
 
@@ -129,8 +136,8 @@ class _View:
         table.add_column("Prompt or reason")
         for task_id in self._progress.ids:
             table.add_row(*_cells(self._record(task_id)))
-        trouble = self._progress.trouble
-        error = plain(f"The last poll failed: {trouble.text}" if trouble else "")
+        failures = self._progress.poll_failures
+        error = plain(f"The last poll failed: {failures.text}" if failures else "")
         return Group(table, Text(), self._render_progress(), error)
 
     def _render_progress(self) -> Table:
