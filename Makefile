@@ -57,8 +57,19 @@ lint: $(INSTALLED)  ## Check style and formatting
 	@ruff check --quiet . && ruff format --quiet --check . && echo "Style and format: fine"
 
 .PHONY: types
-types: $(INSTALLED)  ## Check the package's types
+types: $(INSTALLED) types-js  ## Check all types
 	@mypy
+
+# npx keeps TypeScript in npm's own cache, so nothing is left here.
+.PHONY: types-js
+types-js:  ## Check the types of the gallery's scripts
+	@tools/check_node.sh npx
+	@npx --yes --package typescript@5.9.3 tsc --project tsconfig.json && echo "Types of the gallery: fine"
+
+.PHONY: test-js
+test-js:  ## Run the unit tests of the gallery's scripts
+	@tools/check_node.sh node
+	@node --test tests/js/*.test.mjs
 
 .PHONY: build
 build: $(INSTALLED)  ## Build wheel and sdist into dist/ and check what is in them

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Every command with its options, once for both ways to call it.
+Define every command and its options once, for ``airflow luma`` and ``python -m airflow_provider_luma``.
 
-Airflow imports this module at each of its own commands, so it imports nothing but argparse, and what a
-command needs only when the command runs.
+Airflow imports this module for each of its own commands, so it may import nothing but the standard library at
+the top; a command imports what it needs when it runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Exit(IntEnum):
-    """What a command's exit code says."""
+    """The exit codes of all commands."""
 
     OK = 0
     ERROR = 1
@@ -33,13 +33,13 @@ class Exit(IntEnum):
 
 
 EXIT_CODES: Final = {
-    Exit.OK: "done",
-    Exit.ERROR: "the relay, the network or a file store refuses or fails",
-    Exit.USAGE: "an option, the connection or a variable is unusable",
-    Exit.TASKS_FAILED: "some videos failed, or the relay doesn't know them",
-    Exit.TIMEOUT: "the time is over; the videos keep running at the relay",
-    Exit.AMBIGUOUS: "it is unknown whether a video was bought: don't buy it again before you have looked",
-    Exit.OUTPUT: "standard output can't be written: closed, full, or its reader is gone",
+    Exit.OK: "success",
+    Exit.ERROR: "the relay, the network or a file store returned an error",
+    Exit.USAGE: "an option, the connection or an environment variable is invalid",
+    Exit.TASKS_FAILED: "some videos failed, or the relay doesn't know their ids",
+    Exit.TIMEOUT: "the timeout has passed; the videos keep running at the relay",
+    Exit.AMBIGUOUS: "unknown outcome of a submit: it may be billed, so check the relay before a new submit",
+    Exit.OUTPUT: "standard output can't be written: it is closed, full or has no reader",
     Exit.INTERRUPTED: "interrupted by Ctrl-C; the videos keep running at the relay",
 }
 
@@ -49,7 +49,7 @@ _EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code.value:<4} {text}" for code, 
 
 
 class Option:
-    """An argument of a command. It has what Airflow's own ``Arg`` has, so that it serves both parsers."""
+    """An argument of a command, with the interface of Airflow's ``Arg``, so that it serves both parsers."""
 
     def __init__(self, *flags: str, **keywords: Any) -> None:
         self.flags = flags
@@ -60,11 +60,11 @@ class Option:
         parser.add_argument(*self.flags, **self.keywords)
 
 
-class Everything(Option):
-    """Takes all that follows the command's name, options too, for a parser of the command's own."""
+class RemainingArguments(Option):
+    """All arguments that follow the command's name, options included, for a parser of the command's own."""
 
     def add_to_parser(self, parser: argparse.ArgumentParser) -> None:
-        """Let the parser take nothing for an option of its own, not even ``--help``."""
+        """Stop the parser from taking any option as its own, even ``--help``."""
         parser.prefix_chars = "\0"
         parser.add_argument(*self.flags, nargs=argparse.REMAINDER, **self.keywords)
 
@@ -74,11 +74,11 @@ class Command:
     """
     One command.
 
-    :param name: Its name, and that of its module below ``commands``.
-    :param help: It in one line.
-    :param description: What a user must know, the costs above all.
+    :param name: The command's name, and that of its module in ``commands``.
+    :param help: One line for the list of commands.
+    :param description: The text above the options in ``--help``.
     :param options: Its arguments.
-    :param epilog: What stands at the end of its help.
+    :param epilog: The text below the options in ``--help``.
     """
 
     name: str
@@ -88,48 +88,48 @@ class Command:
     epilog: str = _EXIT_CODES
 
     def run(self, arguments: argparse.Namespace) -> None:
-        """Run it and leave with its exit code."""
+        """Run the command and exit with its exit code."""
         from airflow_provider_luma.cli.run import run
 
         sys.exit(run(self.name, arguments))
 
 
 def positive_seconds(text: str) -> float:
-    """Read a number of seconds above zero."""
+    """Parse a number of seconds above 0."""
     return _number(text, float, lambda value: 0 < value < 1e9, "a number of seconds above 0")
 
 
 def positive_int(text: str) -> int:
-    """Read a whole number above zero."""
+    """Parse a whole number of at least 1."""
     return _number(text, int, lambda value: value >= 1, "a whole number of at least 1")
 
 
-def tolerated(text: str) -> int | None:
-    """Read how many may fail: a whole number, or ``any``."""
+def int_or_any(text: str) -> int | None:
+    """Parse a whole number of at least 0, or ``any``, which becomes ``None``."""
     if text == "any":
         return None
     return _number(text, int, lambda value: value >= 0, "a whole number of at least 0, or 'any'")
 
 
-def _number(text: str, kind: type[_Number], is_right: Callable[[_Number], bool], right: str) -> _Number:
+def _number(text: str, kind: type[_Number], is_valid: Callable[[_Number], bool], expected: str) -> _Number:
     try:
         value = kind(text)
     except ValueError:
         value = None
-    if value is None or not is_right(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {right}")
+    if value is None or not is_valid(value):
+        raise argparse.ArgumentTypeError(f"must be {expected}; got {text!r}")
     return value
 
 
 _CONN_ID = Option(
     "--conn-id",
     metavar="CONN_ID",
-    help="Id of the Airflow connection; luma_default when it isn't given\nand LUMA_API_KEY isn't set.",
+    help="Id of the Airflow connection (default: luma_default, unless\nLUMA_API_KEY is set).",
 )
 _JSON = Option(
     "--json",
     action="store_true",
-    help="Print JSON on standard output, and nothing else there;\nmessages go to standard error.",
+    help="Print nothing but JSON on standard output; messages go to\nstandard error.",
 )
 _IDS = Option("ids", nargs="+", metavar="ID", help="Ids of Luma tasks; '-' reads them from standard input.")
 _INTERVAL = Option(
@@ -137,29 +137,30 @@ _INTERVAL = Option(
     type=positive_seconds,
     default=15.0,
     metavar="SECONDS",
-    help="Seconds between polls (default: 15). Relays move a task's state\nabout every 15 seconds.",
+    help="Seconds between polls (default: 15). Relays update a task\nabout every 15 seconds.",
 )
 
 COMMANDS: Final = (
     Command(
         name="check",
-        help="Check connection and key, and tell what is left on the key",
+        help="Check the connection and the API key, and show the balance",
         description=(
-            "Check that the relay can be reached and accepts the key. Tells how fast it answers and, where\n"
-            "the relay tells it, what is left on the key. Read-only and free of charge."
+            "Check that the relay can be reached and accepts the API key. Show its response time and, if\n"
+            "the relay reports it, the balance of the key. Read-only and free of charge."
         ),
         options=(_CONN_ID, _JSON),
     ),
     Command(
         name="status",
-        help="Show where videos stand",
-        description="Show where videos stand, in a table. Asking is free of charge.",
+        help="Show the states of videos",
+        description="Show the states of videos in a table. Polling is free of charge.",
         options=(
             _IDS,
             Option(
                 "--watch",
                 action="store_true",
-                help="Look on until all have come to their end. With --json, print\na line at every change.",
+                help="Poll until all videos have reached a terminal state. With\n"
+                "--json, print one line per change.",
             ),
             _INTERVAL,
             _CONN_ID,
@@ -168,35 +169,30 @@ COMMANDS: Final = (
     ),
     Command(
         name="generate",
-        help="Buy a video; this costs money",
+        help="Submit a request for one video; this costs money",
         description=(
-            "Submit one video and print its id. THIS COSTS MONEY: the relay bills every video it takes.\n"
-            "The request is sent exactly once. When it stays unknown whether the relay accepted it (exit\n"
-            "code 5, also after Ctrl-C), look into the relay's task list or bill\n"
-            "before you send it again. The id is printed on standard error, too.\n"
-            "What isn't given is left to the relay."
+            "Submit a request for one video and print its id. THIS COSTS MONEY: the relay bills every\n"
+            "request that it accepts. The request is sent exactly once. If the outcome is unknown (exit\n"
+            "code 5, also after Ctrl-C), check the relay's task list or bill before you submit it again.\n"
+            "The id is printed on standard error, too. Fields without an option keep the relay's defaults."
         ),
         options=(
             Option("prompt", metavar="PROMPT", help="What to generate, 3 to 5000 characters."),
-            Option("--model-name", metavar="NAME", help="For example ray-v2."),
-            Option("--duration", metavar="TEXT", help="5s on most relays, 5 on some."),
-            Option("--resolution", metavar="TEXT", help="540p, 720p or 1080p."),
-            Option("--aspect-ratio", metavar="W:H", help="For example 16:9."),
-            Option(
-                "--image-url",
-                metavar="URL",
-                help="First frame: its URL, or @FILE to send a picture of this machine.",
-            ),
+            Option("--model-name", metavar="NAME", help="Model, for example ray-v2."),
+            Option("--duration", metavar="TEXT", help="Duration: 5s on most relays, 5 on some."),
+            Option("--resolution", metavar="TEXT", help="Resolution: 540p, 720p or 1080p."),
+            Option("--aspect-ratio", metavar="W:H", help="Aspect ratio, for example 16:9."),
+            Option("--image-url", metavar="URL", help="First frame: a URL, or @FILE to send a local file."),
             Option(
                 "--image-end-url",
                 metavar="URL",
-                help="Last frame, in the same way. Not together with --loop.",
+                help="Last frame: a URL, or @FILE to send a local file. Excludes\n--loop.",
             ),
             Option(
                 "--loop",
                 action=argparse.BooleanOptionalAction,
                 default=None,
-                help="Make the end meet the beginning.",
+                help="Make the video end where it begins.",
             ),
             Option(
                 "--expand-prompt",
@@ -204,13 +200,12 @@ COMMANDS: Final = (
                 default=None,
                 help="Let the relay enrich the prompt.",
             ),
-            Option(
-                "--notify-hook", metavar="URL", help="Address that the relay calls when the task changes."
-            ),
+            Option("--notify-hook", metavar="URL", help="URL that the relay calls when the task changes."),
             Option(
                 "--extra-fields",
                 metavar="JSON",
-                help="Further body fields as a JSON object, sent unchecked; they win\nover the others.",
+                help="More body fields as a JSON object. They are sent unchecked and\n"
+                "override the other options.",
             ),
             _CONN_ID,
             _JSON,
@@ -218,10 +213,10 @@ COMMANDS: Final = (
     ),
     Command(
         name="wait",
-        help="Wait until videos are there",
+        help="Wait until videos are completed",
         description=(
-            "Wait until all videos are there, and print the ids of the completed ones, one a line, in the\n"
-            "order given. Asking is free of charge; an interrupted wait can be begun again at any time."
+            "Wait until all videos are completed, and print the ids of the completed ones, one per line, in\n"
+            "the given order. Polling is free of charge; an interrupted wait can be resumed at any time."
         ),
         options=(
             _IDS,
@@ -230,25 +225,23 @@ COMMANDS: Final = (
                 type=positive_seconds,
                 default=3600.0,
                 metavar="SECONDS",
-                help="How long to wait (default: 3600).",
+                help="Seconds to wait in total (default: 3600).",
             ),
             _INTERVAL,
             Option(
                 "--max-failed",
-                type=tolerated,
+                type=int_or_any,
                 default=0,
                 metavar="N",
-                help="How many may fail, or 'any' (default: 0).",
+                help="How many videos may fail, or 'any' (default: 0).",
             ),
             Option(
                 "--missing-polls",
                 type=positive_int,
                 default=3,
                 metavar="N",
-                help=(
-                    "How many answers in a row may leave an id out, or tell it\n"
-                    "completed without a video, before it counts as failed (default: 3)."
-                ),
+                help="How many consecutive polls may omit an id, or report it as\n"
+                "completed without a video, before it counts as failed\n(default: 3).",
             ),
             _CONN_ID,
             _JSON,
@@ -256,11 +249,11 @@ COMMANDS: Final = (
     ),
     Command(
         name="download",
-        help="Keep the files of videos in a folder",
+        help="Download the artifacts of videos to a folder",
         description=(
-            "Download the files of completed videos into a folder, and print their paths, one a line.\n"
-            "Each file is checked and appears only when it is whole; what is there already is not\n"
-            "fetched again. Downloads are free of charge, and the key goes to no artifact host."
+            "Download the artifacts of completed videos to a folder, and print the paths, one per line.\n"
+            "Each file is checked and appears only when it is complete; existing files are not downloaded\n"
+            "again. Downloads are free of charge. The API key is never sent to an artifact host."
         ),
         options=(
             _IDS,
@@ -268,38 +261,38 @@ COMMANDS: Final = (
                 "--to",
                 required=True,
                 metavar="DIR",
-                help="The folder; made when it isn't there. Or an address that fsspec\nknows: s3://bucket/videos.",
+                help="Folder, created if it doesn't exist, or a URL that fsspec\nsupports: s3://bucket/videos.",
             ),
             Option(
                 "--artifact",
                 dest="artifacts",
                 action="append",
                 choices=("video", "video_raw", "thumbnail", "last_frame"),
-                help="Which file of each video: video (default), video_raw, thumbnail,\n"
-                "last_frame. May be given more than once.",
+                help="Artifact to download: video (default), video_raw, thumbnail,\n"
+                "last_frame. Can be given more than once.",
             ),
             Option(
                 "--file-name",
                 metavar="TEXT",
-                help="How files are named (default: {id}_{artifact}{ext}); slashes\nmake folders.",
+                help="Template of the file names (default: {id}_{artifact}{ext});\nslashes create folders.",
             ),
             Option(
                 "--on-existing",
                 choices=("skip", "replace", "fail"),
-                help="What to do about a file that is there: skip it if it is whole\n"
-                "(default), replace it, or fail before anything is fetched.",
+                help="What to do if a file exists: skip it if it is complete\n"
+                "(default), replace it, or fail before any download.",
             ),
             Option(
                 "--max-bytes",
                 type=positive_int,
                 metavar="N",
-                help="The largest file that is taken (default: 2 GiB).",
+                help="Largest accepted file size (default: 2 GiB).",
             ),
             Option(
                 "--max-concurrency",
                 type=positive_int,
                 metavar="N",
-                help="How many files are fetched at a time (default: 8).",
+                help="How many files to download at a time (default: 8).",
             ),
             _CONN_ID,
             _JSON,
@@ -307,12 +300,12 @@ COMMANDS: Final = (
     ),
     Command(
         name="sandbox",
-        help="Run a local relay: no key, no cost",
+        help="Run a local relay that needs no key and costs nothing",
         description=(
-            "Run a local relay that speaks like the real ones, bills nobody and serves playable videos.\n"
-            "Everything after 'sandbox' is passed on to it: see 'sandbox --help'."
+            "Run a local relay with the API of the real ones. It bills nothing and serves playable videos.\n"
+            "All arguments after 'sandbox' are passed on to it; see 'sandbox --help'."
         ),
-        options=(Everything("arguments", help="Options of the sandbox."),),
+        options=(RemainingArguments("arguments", help="Options of the sandbox."),),
         epilog="",
     ),
 )
@@ -320,33 +313,33 @@ COMMANDS: Final = (
 HELP: Final = "Check, submit, wait for and download Luma Dream Machine videos"
 
 DESCRIPTION: Final = """\
-Luma Dream Machine videos through an API relay.
+Manage Luma Dream Machine videos through an API relay.
 
-Is all set up, and what is left on the key?
+Check the connection and show the balance of the API key:
   %(prog)s check
-Buy a video, wait for it, keep it (buying alone costs money):
+Submit a request for a video, wait for it and download it (only generate costs money):
   ID=$(%(prog)s generate "a paper boat at dawn")
   %(prog)s wait $ID
   %(prog)s download $ID --to videos
-Look on meanwhile:
+Follow its state:
   %(prog)s status $ID --watch
-Try all this without a key or a cent:
+Try all commands without a key and free of charge:
   %(prog)s sandbox
 
-Which relay:
+The relay:
   --conn-id names an Airflow connection, as in your Dags: from the environment, a secrets backend
   or the metadata database. Without --conn-id, the variables LUMA_API_KEY and LUMA_BASE_URL
   (default: https://xuedingmao.online) are used if LUMA_API_KEY is set, else the connection
-  luma_default. The key is never taken from the command line, and never printed."""
+  luma_default. No option takes the key, and no command prints it."""
 
 EPILOG: Final = f"""\
-Every command takes --json, for machines.
+Every command has --json for scripts.
 
 {_EXIT_CODES}"""
 
 
 def get_luma_cli_commands() -> list[CLICommand]:
-    """Return the group ``airflow luma``, for Airflow 3.2 and newer."""
+    """Return the command group ``airflow luma``, for Airflow 3.2 and later."""
     from airflow.cli.cli_config import ActionCommand, GroupCommand
 
     subcommands = [
@@ -369,10 +362,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of ``python -m airflow_provider_luma``."""
     raw = argparse.RawTextHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="python -m airflow_provider_luma",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=raw,
+        prog="python -m airflow_provider_luma", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw
     )
     subparsers = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     for command in COMMANDS:

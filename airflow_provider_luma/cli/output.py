@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Results on standard output, for people or as JSON; everything else on standard error.
+Print results to standard output, as text or JSON, and everything else to standard error.
 
-What comes from outside leaves here clean, whatever came before: no text steers a terminal, and no value stops
-a command because it can't be printed. Standard output that can't be written is an error with an exit code of
-its own; standard error that can't be written stops nothing.
+All text from outside is made safe here: it can't control a terminal, and no value fails a command because it
+can't be printed. Failing to write standard output is an error with its own exit code; failing to write
+standard error is ignored.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from airflow_provider_luma.exceptions import LumaApiError, LumaError
 
 log = logging.getLogger(__name__)
 
-_WIDTH_OF_NO_TERMINAL: Final = 200
+_WIDTH_WITHOUT_TERMINAL: Final = 200
 _MAX_MESSAGE: Final = 20_000
-_JOINERS: Final = "\u200c\u200d"  # Persian words and emoji need them.
+_JOINERS: Final = "\u200c\u200d"  # Used in Persian words and emoji.
 _INT64: Final = range(-(2**63), 2**64)
 _INVISIBLE: Final = re.compile(
     "[\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
@@ -38,15 +38,15 @@ _NOT_ASCII: Final = re.compile("[^\x00-\x7e]")
 
 
 class LumaOutputError(LumaError):
-    """Standard output is closed or full, or its reader is gone. What the command did is done all the same."""
+    """Standard output is closed, full or has no reader. Nothing that the command has done is undone."""
 
 
 def plain(text: object) -> Text:
-    """Show a text from outside as it is: no markup, and no character that steers the terminal."""
-    return Text(_visible(str(text)))
+    """Make a text safe to print: without markup, and with characters that control a terminal replaced."""
+    return Text(_printable(str(text)))
 
 
-def _visible(text: str) -> str:
+def _printable(text: str) -> str:
     head = text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}…"
     if head.isprintable():
         return head
@@ -57,62 +57,58 @@ def _visible(text: str) -> str:
 
 
 class _StandardStream:
-    """
-    A standard stream that may be closed, full or without a reader.
-
-    Python has ``None`` in place of a stream that was closed when the process started.
-    """
+    """Standard output, which may be closed (``None``), full or without a reader."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
-        # In an ASCII locale a prompt in Chinese must not end the command.
+        # Otherwise a Chinese prompt would fail the command in an ASCII locale.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
     @property
     def encoding(self) -> str:
-        """What rich chooses its characters by."""
+        """Return the encoding, by which rich chooses its characters."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
-        """Whether a person reads it."""
+        """Return whether the stream is a terminal."""
         return self._stream is not None and not self._stream.closed and self._stream.isatty()
 
     def fileno(self) -> int:
-        """Return the file descriptor, for the terminal's size."""
+        """Return the file descriptor, by which rich finds the terminal's size."""
         if self._stream is None:
             raise UnsupportedOperation("fileno")
         return self._stream.fileno()
 
     def write(self, text: str) -> int:
-        """Write a text."""
-        with self._trouble():
+        """Write a text; raise LumaOutputError if that fails."""
+        with self._guarded():
             if self._stream is None:
                 raise ValueError("it is closed")
             return self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Hand on what was written."""
-        with self._trouble():
+        """Flush what was written."""
+        with self._guarded():
             if self._stream is not None:
                 self._stream.flush()
 
     @contextmanager
-    def _trouble(self) -> Iterator[None]:
+    def _guarded(self) -> Iterator[None]:
         try:
             yield
         except (OSError, ValueError) as error:
             self._discard()
-            self._failed(getattr(error, "strerror", None) or str(error), error)
+            self._fail(getattr(error, "strerror", None) or str(error), error)
 
-    def _failed(self, why: str, error: Exception) -> None:
+    def _fail(self, reason: str, error: Exception) -> None:
         raise LumaOutputError(
-            f"Standard output can't be written: {why}. The command's results are lost; what it did is done."
+            f"Standard output can't be written: {reason}. The results are lost, but nothing is undone."
         ) from error
 
     def _discard(self) -> None:
-        # What is left in the buffer would fail again when Python exits, with an exit code of its own.
+        # Otherwise Python fails at exit, with its own exit code, when it flushes the rest of the buffer.
         try:
             descriptor = self.fileno()
         except (OSError, ValueError):
@@ -122,46 +118,46 @@ class _StandardStream:
         os.close(null)
 
 
-class _Messages(_StandardStream):
-    """Standard error: a result must not be lost because a message can't be read."""
+class _MessageStream(_StandardStream):
+    """Standard error, whose failure must not cost the command's result."""
 
-    def _failed(self, why: str, error: Exception) -> None:
+    def _fail(self, reason: str, error: Exception) -> None:
         self._stream = None
-        log.info("Standard error can't be written: %s", why)
+        log.info("Standard error can't be written: %s", reason)
 
     def write(self, text: str) -> int:
-        """Write a text, if there is somewhere to write it to."""
+        """Write a text unless the stream is unusable."""
         return len(text) if self._stream is None else super().write(text)
 
 
 class Output:
     """
-    Where a command puts what it has to say.
+    The results and messages of a command.
 
-    :param as_json: Whether standard output is for machines.
+    :param as_json: Whether results are printed as JSON.
     """
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self._stdout = sys.stdout
-        # Rich and redirect_stdout ask for a whole TextIO and use these few methods of it.
+        # Rich and redirect_stdout expect a TextIO, but use only the methods defined above.
         self._stream = cast("TextIO", _StandardStream(sys.stdout))
-        messages = cast("TextIO", _Messages(sys.stderr))
+        messages = cast("TextIO", _MessageStream(sys.stderr))
         self.console = Console(
             file=self._stream,
-            width=None if self._stream.isatty() else _WIDTH_OF_NO_TERMINAL,
+            width=None if self._stream.isatty() else _WIDTH_WITHOUT_TERMINAL,
             highlight=False,
         )
         self._messages = Console(file=messages, highlight=False, soft_wrap=True)
 
     @property
-    def mute(self) -> bool:
-        """Whether nothing that is printed can reach anybody: both standard streams are closed."""
+    def is_closed(self) -> bool:
+        """Whether both standard streams are closed, so that no id could be printed."""
         return sys.stdout is None and sys.stderr is None
 
     @contextmanager
-    def alone_on_stdout(self) -> Iterator[None]:
-        """Send what others print or log meanwhile to standard error."""
+    def reserve_stdout(self) -> Iterator[None]:
+        """Redirect what libraries print or log to standard error, to keep standard output for results."""
         handlers = [
             handler
             for handler in logging.getLogger().handlers
@@ -177,54 +173,54 @@ class Output:
                 handler.setStream(self._stdout)
 
     @contextmanager
-    def guarded_stdout(self) -> Iterator[None]:
-        """Let what others print fail as this command's own output does."""
+    def guard_stdout(self) -> Iterator[None]:
+        """Make what libraries print fail with LumaOutputError, as the command's own output does."""
         with redirect_stdout(self._stream):
             yield
 
-    def say(self, message: object, *, style: str = "") -> None:
-        """Tell the person at the terminal something, on standard error."""
+    def message(self, message: object, *, style: str = "") -> None:
+        """Print a message to standard error."""
         self._messages.print(plain(message), style=style)
 
     def json(self, value: Any) -> None:
-        """Print a value as one line of JSON. What JSON can't hold becomes null, and nothing in it is raw."""
+        """Print a value as one line of JSON. Numbers that JSON can't represent become null."""
         text = msgspec.json.encode(_encodable(value)).decode()
         utf8 = self._stream.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
         self._print((_INVISIBLE if utf8 else _NOT_ASCII).sub(_escaped, text))
 
     def show(self, renderable: RenderableType) -> None:
-        """Print a table or the like."""
+        """Print a rich renderable, such as a table."""
         self.console.print(renderable)
 
     def lines(self, lines: list[str]) -> None:
-        """Print texts, one a line."""
+        """Print texts, one per line."""
         for line in lines:
-            self._print(_visible(line))
+            self._print(_printable(line))
 
     def error(self, error: LumaError) -> None:
-        """Tell what went wrong: in words, and on standard output too when that is JSON."""
-        self.say(error, style="red")
+        """Print an error to standard error and, with ``--json``, as an object to standard output."""
+        self.message(error, style="red")
         if self.as_json:
-            told = {
+            fields = {
                 "type": type(error).__name__,
                 "message": str(error),
                 "retryable": error.retryable,
                 "task_ids": list(error.task_ids),
             }
             if isinstance(error, LumaApiError):
-                told |= {"status": error.status, "code": error.code, "request_id": error.request_id}
+                fields |= {"status": error.status, "code": error.code, "request_id": error.request_id}
             try:
-                self.json({"error": told})
+                self.json({"error": fields})
             except LumaOutputError as failure:
-                # The exit code must say what happened first: that a video may have been bought, say.
-                self.say(failure, style="red")
+                # The exit code of the first error counts: it may say that a submit has an unknown outcome.
+                self.message(failure, style="red")
 
     def _print(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
 
 
 def _encodable(value: Any) -> Any:
-    """Replace what would stop the encoder: numbers out of JSON's reach, and halves of surrogate pairs."""
+    """Replace what would fail the encoder: numbers that JSON can't represent, and lone surrogates."""
     match value:
         case bool() | None:
             return value
@@ -249,18 +245,18 @@ def _escaped(match: re.Match[str]) -> str:
 
 class OutputLog:
     """
-    A log for the person at the terminal.
+    A logger for waits that prints to standard error.
 
-    :param output: Where to say it.
+    :param output: The command's output.
     """
 
     def __init__(self, output: Output) -> None:
         self._output = output
 
     def info(self, message: Any, /, *args: Any) -> None:
-        """Say what goes on."""
-        self._output.say(message % args)
+        """Print a message."""
+        self._output.message(message % args)
 
     def warning(self, message: Any, /, *args: Any) -> None:
-        """Say what goes wrong."""
-        self._output.say(message % args, style="yellow")
+        """Print a message in yellow."""
+        self._output.message(message % args, style="yellow")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a command: what goes wrong becomes a message and an exit code, never a traceback."""
+"""Run a command, and turn its errors into a message and an exit code instead of a traceback."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from airflow_provider_luma.exceptions import (
 
 def run(name: str, arguments: argparse.Namespace) -> int:
     """
-    Run one command.
+    Run a command.
 
     :param name: The command.
-    :param arguments: Its arguments.
+    :param arguments: Its parsed arguments.
     :return: The exit code.
     """
     output = Output(as_json=getattr(arguments, "json", False))
     try:
         return _run(name, arguments, output)
     except LumaOutputError as error:
-        output.say(error, style="red")
+        output.message(error, style="red")
         return Exit.OUTPUT
 
 
@@ -42,7 +42,7 @@ def _run(name: str, arguments: argparse.Namespace, output: Output) -> int:
         output.error(error)
         return _exit_code(error)
     except KeyboardInterrupt:
-        output.error(LumaInterruptedError("Interrupted. What was submitted keeps running at the relay."))
+        output.error(LumaInterruptedError("Interrupted. Submitted videos keep running at the relay."))
         return Exit.INTERRUPTED
     return code
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Submit once, so that neither Ctrl-C nor a lost output can hide what was bought."""
+"""Submit a request once, so that neither Ctrl-C nor a broken output can lose the id of what is billed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from airflow_provider_luma.exceptions import LumaAmbiguousSubmitError, LumaError
 log = logging.getLogger(__name__)
 
 _GRACE: Final = 5.0
-"""Seconds that an interrupted submit still has for its answer."""
+"""Seconds that an interrupted submit still waits for the relay's response."""
 
 
 class Submitted(NamedTuple):
     """
-    A submit that the relay accepted.
+    A request that the relay has accepted.
 
-    :param task: The new task.
-    :param interrupted: Whether Ctrl-C or SIGTERM came meanwhile.
+    :param task: The new Luma task.
+    :param interrupted: Whether Ctrl-C, SIGTERM or SIGHUP arrived before the response.
     """
 
     task: LumaTask
@@ -37,63 +37,63 @@ class Submitted(NamedTuple):
 
 def submit_once(send: Callable[[], LumaTask], output: Output, *, what: str) -> Submitted:
     """
-    Submit, and say the id on standard error and in the log before anything else can go wrong.
+    Submit, and write the id to standard error and to the log before anything else can fail.
 
-    The call runs in a thread that no signal can tear apart. After Ctrl-C or SIGTERM its answer is waited for
-    a little longer, since an id that is known spares a look into the bill.
+    The call runs in a thread that no signal interrupts. After Ctrl-C or SIGTERM the response is awaited for
+    up to five seconds more, because with a known id the outcome isn't unknown.
 
     :param send: Sends the request, exactly once.
-    :param output: Where the id is said.
-    :param what: The request in words, by which a person finds it at the relay.
-    :raises LumaAmbiguousSubmitError: when it is unknown whether the relay accepted the request.
-    :raises LumaError: when the relay certainly did not take it.
+    :param output: Where the id is printed.
+    :param what: A description by which the user can find the request at the relay.
+    :raises LumaAmbiguousSubmitError: when it is unknown whether the relay has accepted the request.
+    :raises LumaError: when the relay certainly has not accepted it.
     """
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    outcome: SimpleQueue[LumaTask | BaseException] = SimpleQueue()
+    sent_at = datetime.now(UTC).isoformat(timespec="seconds")
+    outcomes: SimpleQueue[LumaTask | BaseException] = SimpleQueue()
 
     def work() -> None:
         try:
             task = send()
-            log.info("Submitted %s at %s: it is billed as %s.", what, at, task.id)
-            output.say(f"Submitted, and billed as {task.id}.")
+            log.info("Submitted %s at %s: billed as Luma task %s.", what, sent_at, task.id)
+            output.message(f"Submitted; billed as Luma task {task.id}.")
         except BaseException as error:
-            outcome.put(error)
+            outcomes.put(error)
         else:
-            outcome.put(task)
+            outcomes.put(task)
 
     interrupted = False
-    with _terminated_like_interrupted():
+    with _termination_interrupts():
         thread = threading.Thread(target=work, name="luma-submit", daemon=True)
         try:
             thread.start()
-            end = outcome.get()
+            outcome = outcomes.get()
         except KeyboardInterrupt:
             interrupted = True
-            output.say(f"Interrupted in mid-submit: waiting up to {_GRACE:g} s for the relay's answer.")
+            output.message(f"Interrupted during the submit: waiting up to {_GRACE:g} s for the response.")
             try:
-                end = outcome.get(timeout=_GRACE)
+                outcome = outcomes.get(timeout=_GRACE)
             except (Empty, KeyboardInterrupt):
-                raise _unknown(what, at, "It was interrupted before the relay answered.") from None
-    if isinstance(end, LumaAmbiguousSubmitError):
-        end.args = (f"{end} The request: {what}, sent at {at}.",)
-        raise end
-    if isinstance(end, LumaError):
-        raise end
-    if isinstance(end, BaseException):
-        raise _unknown(what, at, f"It met an unexpected error: {end!r}.") from end
-    return Submitted(end, interrupted)
+                raise _unknown(what, sent_at, "It was interrupted before the relay responded.") from None
+    if isinstance(outcome, LumaAmbiguousSubmitError):
+        outcome.args = (f"{outcome} The request: {what}, sent at {sent_at}.",)
+        raise outcome
+    if isinstance(outcome, LumaError):
+        raise outcome
+    if isinstance(outcome, BaseException):
+        raise _unknown(what, sent_at, f"The submit failed unexpectedly: {outcome!r}.") from outcome
+    return Submitted(outcome, interrupted)
 
 
-def _unknown(what: str, at: str, why: str) -> LumaAmbiguousSubmitError:
+def _unknown(what: str, sent_at: str, why: str) -> LumaAmbiguousSubmitError:
     return LumaAmbiguousSubmitError(
-        f"It is unknown whether the relay accepted the request: it may be running and billed. {why} Look "
-        f"into the relay's task list or bill for {what}, sent at {at}, before you send it again."
+        f"It is unknown whether the relay accepted the request; it may be running and billed. {why} Check "
+        f"the relay's task list or bill for {what}, sent at {sent_at}, before you submit it again."
     )
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does: by default they end Python without a word."""
+def _termination_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, which by default end Python without any message."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -107,5 +107,5 @@ def _terminated_like_interrupted() -> Iterator[None]:
         yield
     finally:
         for name, handler in before.items():
-            # None stands for a handler that wasn't set from Python, which can't be set again either.
+            # None means a handler that wasn't installed from Python and can't be restored.
             signal.signal(getattr(signal, name), signal.SIG_DFL if handler is None else handler)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a task instance in Airflow's page to its videos."""
+"""The extra link from a task instance in the Airflow UI to its videos."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
 GALLERY_ROUTE = "luma"
-"""Where the gallery hangs below a Dag run's or a task instance's page."""
+"""The route of the gallery's tab on a task instance's page."""
 
 
 class LumaVideosLink(BaseOperatorLink):
     """
-    Leads to the gallery of the task instance's videos, whatever state it is in.
+    Link to the gallery with the task instance's videos, in whatever state they are.
 
-    The videos' own links aren't used here: they expire.
+    The URLs of the videos themselves are of no use as extra links, because they expire.
     """
 
     @property
     def name(self) -> str:
-        """The button's label."""
+        """Return the link's label."""
         return "Luma videos"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """
-        Build the address of the gallery.
+        Build the URL of the gallery.
 
-        :param operator: The task.
-        :param ti_key: Its instance.
+        :param operator: The operator of the task.
+        :param ti_key: The task instance.
         """
         base = conf.get("api", "base_url", fallback="").rstrip("/")
         mapped = f"/mapped/{ti_key.map_index}" if ti_key.map_index >= 0 else ""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The gallery in Airflow's page: a tab on each Dag run and task instance, and a page of recent runs.
+Add the gallery to the Airflow UI: a tab on Dag runs and task instances, and a page of recent runs.
 
-The pages are static files. They read Airflow's own REST API in the viewer's name, so a viewer sees there
-what Airflow lets them see, and nothing of ours has to guard data: our routes carry none. Every Airflow
-process loads this module, so it imports next to nothing.
+The gallery consists of static files that call Airflow's REST API as the signed-in user, so users see what
+Airflow permits them to see, and the routes below serve no data that must be protected. Every Airflow process
+loads this module, so it imports as little as possible.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ URL_PREFIX = "/luma"
 TASK_ROUTE = "luma"
 RUN_ROUTE = "luma-run"
 RECENT_ROUTE = "luma-videos"
-"""The last parts of the pages' addresses in Airflow; they must differ from each other."""
+"""Last part of each view's URL in the Airflow UI; Airflow requires that they differ."""
 
-# Relative to Airflow's base address, which may hold a path. Airflow fills in the names in braces.
+# Relative to Airflow's base URL, which may have a path. Airflow fills in the names in braces.
 _PAGE = f"{URL_PREFIX.removeprefix('/')}/"
 _RUN = "dag_id={DAG_ID}&run_id={RUN_ID}"
 _TASK = "task_id={TASK_ID}&map_index={MAP_INDEX}"
@@ -33,14 +33,14 @@ _ICONS = {"icon": f"{_PAGE}icon.svg", "icon_dark_mode": f"{_PAGE}icon-dark.svg"}
 
 
 class GalleryApp:
-    """The ASGI app that serves the gallery's files; it loads a web framework when it is first asked."""
+    """Serve the gallery's files as an ASGI app that imports Starlette at the first request."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._files(scope, receive, send)
 
     @cached_property
     def _files(self) -> ASGIApp:
-        from airflow_provider_luma.plugins.gallery_files import GalleryFiles
+        from airflow_provider_luma.plugins.static_files import GalleryFiles
 
         return GalleryFiles()
 
@@ -73,7 +73,7 @@ _VIEWS: list[MutableMapping[str, Any]] = [
 
 
 class LumaPlugin(AirflowPlugin):
-    """Adds the gallery to Airflow's page."""
+    """Add the gallery to the Airflow UI."""
 
     name = "luma"
     fastapi_apps = _APPS

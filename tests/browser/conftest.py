@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One live Airflow with a sandbox relay for all browser tests, and viewers who look at it."""
+"""One live Airflow with a sandbox relay for all browser tests, and its users in a browser."""
 
 from __future__ import annotations
 
@@ -10,16 +10,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, FrameLocator, expect
 
 from airflow_provider_luma.sandbox import LumaSandbox
-from tests.browser.viewer import DESKTOP, Viewer, chromium
+from tests.browser.viewer import DESKTOP, WAIT_MS, Viewer, chromium
 from tests.support.live_airflow import LiveAirflow
+
+expect.set_options(timeout=WAIT_MS)
 
 HERE = Path(__file__).parent
 EXAMPLE_DAGS = HERE.parents[1] / "example_dags"
+PIPELINE = "example_luma_pipeline"
+# Files on Airflow's host, such as the sandbox's, are loaded with CORS, which its 404 doesn't allow.
+GONE = ("Failed to load resource", "blocked by CORS policy")
 PROMPTS = ["a paper boat on a quiet lake at dawn", "a red fox in falling snow", "a city of glass at night"]
 LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
+
+
+def record(sandbox: LumaSandbox, id: str, **fields: Any) -> dict[str, Any]:
+    """Return an artifact record whose URLs the sandbox serves."""
+    task_id = sandbox.add_task(completes_after=0)
+    media = f"{sandbox.root_url}/media/{task_id}"
+    return {
+        "id": id,
+        "video_url": f"{media}/video.mp4",
+        "thumbnail_url": f"{media}/thumbnail.jpg",
+        "prompt": f"prompt of {id}",
+        **fields,
+    }
+
+
+def card(gallery: FrameLocator, text: str) -> Any:
+    return gallery.locator(".card").filter(has_text=text)
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +52,7 @@ def sandbox() -> Iterator[LumaSandbox]:
 
 @pytest.fixture(scope="session")
 def airflow(sandbox: LumaSandbox) -> Iterator[LiveAirflow]:
-    """Users: ``admin``; ``rita`` of team red, whose Dag ``luma_secret`` is; ``bert`` of team blue."""
+    """Start Airflow with ``admin``, ``rita`` of team red (owns ``luma_secret``) and ``bert`` of team blue."""
     bundles = [
         {"name": "examples", "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(EXAMPLE_DAGS)}},
         {"name": "tests", "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(HERE / "dags")}},
@@ -69,9 +91,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def look(browser: Browser, airflow: LiveAirflow, sandbox: LumaSandbox) -> Iterator[Callable[..., Viewer]]:
     """
-    Sit somebody down at a browser: ``look(user="admin", size=DESKTOP)``.
+    Open a browser for a user: ``look(user="admin", size=DESKTOP)``.
 
-    At the end nobody's console may hold an unexpected error, and nobody may have asked a foreign origin.
+    At the end, no console may hold an unexpected error, and no browser may have called another origin.
     """
     viewers: list[Viewer] = []
 
@@ -89,21 +111,21 @@ def look(browser: Browser, airflow: LiveAirflow, sandbox: LumaSandbox) -> Iterat
 
 @pytest.fixture
 def viewer(look: Callable[..., Viewer]) -> Viewer:
-    """An administrator at a desk."""
+    """An administrator with a desktop's screen."""
     return look()
 
 
 @pytest.fixture(scope="session")
 def finished_run(airflow: LiveAirflow) -> str:
     """A run of ``example_luma_pipeline`` with three completed videos."""
-    run_id = airflow.trigger("example_luma_pipeline", conf={"prompts": PROMPTS})
-    assert airflow.wait_for_run("example_luma_pipeline", run_id, timeout=240) == "success"
+    run_id = airflow.trigger(PIPELINE, conf={"prompts": PROMPTS})
+    assert airflow.wait_for_run(PIPELINE, run_id) == "success"
     return run_id
 
 
 @pytest.fixture
 def pushed(airflow: LiveAirflow) -> Callable[..., str]:
-    """Run a Dag that pushes these XComs and returns a value; the run's id: ``pushed(returns, key=…)``."""
+    """Run a Dag that pushes XComs and returns a value, and return its run id: ``pushed(returns, key=…)``."""
 
     def pushed(returns: Any = None, *, dag_id: str = "luma_xcoms", **xcoms: Any) -> str:
         run_id = airflow.trigger(dag_id, conf={"xcoms": xcoms, "returns": returns})
@@ -115,6 +137,6 @@ def pushed(airflow: LiveAirflow) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where screenshots go: the documentation when ``make screenshots`` says so."""
+    """Return the folder for screenshots; ``make screenshots`` sets it to the documentation's."""
     folder = os.environ.get("LUMA_SCREENSHOTS")
     return Path(folder) if folder else tmp_path_factory.mktemp("pictures")

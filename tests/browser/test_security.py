@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the gallery shows to whom, and what hostile text and links can do in it."""
+"""Who sees what in the gallery, and hostile text and URLs in it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
-from airflow_provider_luma.plugins.gallery_files import FOLDER
 from airflow_provider_luma.plugins.luma import URL_PREFIX, LumaPlugin
+from airflow_provider_luma.plugins.static_files import FOLDER
 from airflow_provider_luma.sandbox import LumaSandbox
-from tests.browser.viewer import WAIT_MS, Viewer, run_path, wait_until_played
+from tests.browser.viewer import Viewer, run_path, wait_until_played
 from tests.support.live_airflow import LiveAirflow
-
-expect.set_options(timeout=WAIT_MS)
+from tests.support.patience import PATIENCE
 
 MARKUP = "<img src=x onerror=alert(1)>"
 SCRIPT = "javascript:alert(1)"
@@ -30,52 +29,56 @@ def secret_run(airflow: LiveAirflow) -> str:
 
 
 class TestAnonymous:
-    def test_every_file_that_the_plugin_mounts_is_the_same_for_everyone(self, airflow: LiveAirflow) -> None:
-        """The routes carry files of the package, byte for byte, so there is no data in them."""
+    def test_every_mounted_file_is_the_same_for_all_users(self, airflow: LiveAirflow) -> None:
+        """The routes serve the package's files unchanged, so they contain no data."""
         assert [app["url_prefix"] for app in LumaPlugin.fastapi_apps] == [URL_PREFIX]
         files = [path for path in FOLDER.rglob("*") if path.is_file()]
         assert files
         for path in files:
-            answer = requests.get(f"{airflow.base_url}{URL_PREFIX}/{path.relative_to(FOLDER)}", timeout=30)
+            answer = requests.get(
+                f"{airflow.base_url}{URL_PREFIX}/{path.relative_to(FOLDER)}", timeout=PATIENCE
+            )
             assert answer.status_code == 200
             assert answer.content == path.read_bytes()
             assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
     @pytest.mark.parametrize(
         "path",
-        ["/absent", "/../gallery_files.py", "/%2e%2e/gallery_files.py", "/..%2f__init__.py", "/api/v2/dags"],
+        ["/absent", "/../static_files.py", "/%2e%2e/static_files.py", "/..%2f__init__.py", "/api/v2/dags"],
     )
     def test_nothing_else_is_mounted(self, airflow: LiveAirflow, path: str) -> None:
-        answer = requests.get(f"{airflow.base_url}{URL_PREFIX}{path}", timeout=30)
+        answer = requests.get(f"{airflow.base_url}{URL_PREFIX}{path}", timeout=PATIENCE)
 
         assert answer.status_code == 404 or answer.text.startswith("<!doctype html>")
         assert "SPDX" not in answer.text
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-    def test_nothing_can_be_sent_to_it(self, airflow: LiveAirflow, method: str) -> None:
-        assert requests.request(method, f"{airflow.base_url}{URL_PREFIX}/", timeout=30).status_code == 405
+    def test_other_methods_are_refused(self, airflow: LiveAirflow, method: str) -> None:
+        assert (
+            requests.request(method, f"{airflow.base_url}{URL_PREFIX}/", timeout=PATIENCE).status_code == 405
+        )
 
-    def test_the_page_shows_nothing_but_the_way_to_sign_in(
-        self, look: Callable[..., Viewer], secret_run: str
-    ) -> None:
-        stranger = look(user=None)
-        stranger.expected_error = "401"
-        page = stranger.open_alone("luma_secret", secret_run)
+    def test_the_page_only_offers_to_sign_in(self, look: Callable[..., Viewer], secret_run: str) -> None:
+        anonymous = look(user=None)
+        anonymous.expected_error = "401"
+        page = anonymous.open_standalone("luma_secret", secret_run)
 
         expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
         assert "secret prompt" not in page.content()
 
 
-class TestAViewerOfAnotherTeam:
-    def test_a_run_of_a_foreign_dag_shows_nothing(self, look: Callable[..., Viewer], secret_run: str) -> None:
+class TestUserOfAnotherTeam:
+    def test_a_run_of_another_teams_dag_is_not_shown(
+        self, look: Callable[..., Viewer], secret_run: str
+    ) -> None:
         bert = look("bert")
         bert.expected_error = "403"
-        page = bert.open_alone("luma_secret", secret_run)
+        page = bert.open_standalone("luma_secret", secret_run)
 
-        expect(page.get_by_role("heading", name="You may not see this")).to_be_visible()
+        expect(page.get_by_role("heading", name="Permission denied")).to_be_visible()
         assert "secret" not in page.locator("body").inner_text()
 
-    def test_the_recent_runs_leave_it_out(self, look: Callable[..., Viewer], secret_run: str) -> None:
+    def test_the_recent_runs_omit_it(self, look: Callable[..., Viewer], secret_run: str) -> None:
         expect(look("rita").open_recent().locator(".run").filter(has_text=secret_run)).to_have_count(1)
         bert = look("bert")
         bert.open_recent()
@@ -107,7 +110,7 @@ class TestHostileText:
     def test_markup_and_scripts_that_got_into_xcoms_are_shown_as_text(
         self, viewer: Viewer, pushed: Callable[..., str]
     ) -> None:
-        """The page stands on its own feet, whatever the provider's Python lets through."""
+        """The page doesn't rely on what the provider's Python code has cleaned."""
         hostile = {
             "id": MARKUP,
             "video_url": SCRIPT,
@@ -134,31 +137,31 @@ class TestHostileText:
         expect(gallery.get_by_role("heading", name=MARKUP).first).to_be_visible()
         self._check_harmless(viewer)
 
-    def test_links_into_airflow_are_not_followed(
+    def test_urls_into_airflow_are_not_loaded(
         self, viewer: Viewer, pushed: Callable[..., str], airflow: LiveAirflow
     ) -> None:
-        """A picture from Airflow's own sign-out page would sign the viewer out."""
+        """Loading Airflow's sign-out URL as a thumbnail would sign the user out."""
         inside = f"{airflow.base_url}/auth/logout"
         bare = {"id": "inside-1", "video_url": inside, "thumbnail_url": inside, "prompt": "a trap"}
         mixed = {**bare, "id": "inside-2", "video_url": "https://cdn.test/film.mp4", "last_frame_url": inside}
-        asked: list[str] = []
-        viewer.page.on("request", lambda sent: asked.append(sent.url))
+        requested: list[str] = []
+        viewer.page.on("request", lambda request: requested.append(request.url))
         viewer.page.route("https://cdn.test/**", lambda route: route.fulfill(status=404))
         viewer.expected_error = "Failed to load resource"
         run_id = pushed(returns=[bare, mixed], video_urls=[])
         gallery = viewer.open_run("luma_xcoms", run_id)
 
         expect(gallery.get_by_role("heading", name="a trap")).to_have_count(2)
-        expect(gallery.get_by_text("no usable link")).to_be_visible()
-        expect(gallery.get_by_text("This link no longer works")).to_be_visible()
+        expect(gallery.get_by_text("no usable URL")).to_be_visible()
+        expect(gallery.get_by_text("This URL no longer works")).to_be_visible()
         assert inside not in gallery.locator("body").inner_html()
         viewer.open_recent()
-        assert not [url for url in asked if "logout" in url]
+        assert not [url for url in requested if "logout" in url]
         viewer.page.goto("/")
         expect(viewer.page.get_by_role("link", name="Dags").first).to_be_visible()
         viewer.origins.discard("https://cdn.test")
 
-    def test_other_ports_of_airflows_host_are_asked_without_cookies(
+    def test_other_ports_of_airflows_host_get_no_cookies(
         self, viewer: Viewer, finished_run: str, sandbox: LumaSandbox
     ) -> None:
         cookies: list[str] = []
@@ -178,7 +181,7 @@ class TestHostileText:
         assert cookies
         assert set(cookies) == {""}
 
-    def test_a_foreign_task_that_pushes_keys_of_the_same_names_shows_no_videos(
+    def test_xcoms_of_other_operators_with_the_same_keys_are_ignored(
         self, viewer: Viewer, pushed: Callable[..., str]
     ) -> None:
         run_id = pushed(
@@ -188,9 +191,9 @@ class TestHostileText:
         )
         gallery = viewer.open_run("foreign_xcoms", run_id)
 
-        expect(gallery.get_by_role("heading", name="No videos here")).to_be_visible()
+        expect(gallery.get_by_role("heading", name="No videos in this Dag run")).to_be_visible()
 
-    def test_characters_that_turn_the_reading_direction_are_left_out(
+    def test_characters_that_change_the_reading_direction_are_removed(
         self, viewer: Viewer, pushed: Callable[..., str]
     ) -> None:
         run_id = pushed(failed={"bad-1": "gpj\u202egnp\u009b31m"})
@@ -200,7 +203,7 @@ class TestHostileText:
         expect(gallery.locator(".reason")).to_have_attribute("dir", "auto")
 
     @pytest.mark.parametrize("name", ["a+b~c:d.e", "luma-run", "-"])
-    def test_a_run_may_have_any_name(self, viewer: Viewer, airflow: LiveAirflow, name: str) -> None:
+    def test_any_run_id_works(self, viewer: Viewer, airflow: LiveAirflow, name: str) -> None:
         run_id = airflow.trigger(
             "luma_xcoms", run_id=name, conf={"xcoms": {"failed": {"x": "a reason"}}, "returns": None}
         )
@@ -220,12 +223,12 @@ class TestHostileText:
         allowed = ("http://", "https://")
         assets = {path.name for path in Path(FOLDER).iterdir()}
         assert [link for link in addresses if not link.startswith(allowed) and link not in assets] == []
-        # Nothing was run, and the page's own rules had to stop nothing.
+        # No script ran, and the content security policy had nothing to block.
         assert viewer.errors == []
 
 
-class TestTheFrame:
-    def test_no_page_of_another_origin_can_frame_it(
+class TestFraming:
+    def test_no_other_origin_can_frame_it(
         self, viewer: Viewer, airflow: LiveAirflow, sandbox: LumaSandbox
     ) -> None:
         viewer.page.route(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Somebody who looks at Airflow in a browser, and what their browser had to say about it."""
+"""A user of Airflow in a browser, and the errors and requests of that browser."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Frame, FrameLocator, Locator, Page, sync_playwright
 
 from tests.support.live_airflow import LiveAirflow
+from tests.support.patience import PATIENCE
 
 FLAGS: Final = [
     "--no-sandbox",
@@ -27,7 +28,7 @@ FLAGS: Final = [
 ]
 DESKTOP: Final = (1440, 900)
 PHONE: Final = (390, 844)
-WAIT_MS: Final = 60_000
+WAIT_MS: Final = 1000 * PATIENCE
 WCAG: Final = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
 
@@ -38,7 +39,7 @@ def chromium() -> Iterator[Browser]:
     if path is None:
         raise FileNotFoundError("chromium is missing; `make test-browser` installs it")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=WAIT_MS)
         yield browser
         browser.close()
 
@@ -47,7 +48,7 @@ class Viewer:
     """
     A user of Airflow in a browser context of their own.
 
-    :param user: who logs in; None to stay anonymous
+    :param user: The user to sign in as. ``None`` stays anonymous.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Viewer:
     ) -> None:
         self.airflow = airflow
         self.errors: list[str] = []
-        #: Parts of the errors that a test means to provoke.
+        #: Parts of the errors that a test provokes.
         self.expected_error: str | tuple[str, ...] = ()
         self.origins: set[str] = set()
         context = browser.new_context(
@@ -64,9 +65,11 @@ class Viewer:
         context.set_default_timeout(WAIT_MS)
         self.page: Page = context.new_page()
         if user is not None:
-            self._log_in(user)
-        # Airflow's login page asks for things before it is allowed to.
-        self.page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+            self._sign_in(user)
+        # Airflow's login page makes requests that fail until the user has signed in.
+        self.page.on(
+            "console", lambda entry: self.errors.append(entry.text) if entry.type == "error" else None
+        )
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("dialog", lambda dialog: self._refuse(dialog))
         context.on("request", lambda request: self._note_origin(request.url))
@@ -74,7 +77,7 @@ class Viewer:
     def close(self) -> None:
         self.page.context.close()
 
-    def _log_in(self, user: str) -> None:
+    def _sign_in(self, user: str) -> None:
         self.page.goto("/")
         self.page.fill("input[name=username]", user)
         self.page.fill("input[name=password]", self.airflow.password(user))
@@ -82,7 +85,7 @@ class Viewer:
         self.page.get_by_role("link", name="Dags").first.wait_for()
 
     def _refuse(self, dialog: Any) -> None:
-        self.errors.append(f"a dialog said: {dialog.message}")
+        self.errors.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
     def _note_origin(self, url: str) -> None:
@@ -99,7 +102,7 @@ class Viewer:
     # The gallery
 
     def open_run(self, dag_id: str, run_id: str) -> FrameLocator:
-        """Open a Dag run's page and its Luma tab, as a person does."""
+        """Open a Dag run's page and its Luma tab, as users do."""
         self.page.goto(run_path(dag_id, run_id))
         return self.open_tab()
 
@@ -115,30 +118,30 @@ class Viewer:
         self.page.get_by_role("menuitem", name="Luma videos").click()
         return self.gallery()
 
-    def open_alone(self, dag_id: str, run_id: str) -> Page:
-        """Open the gallery without Airflow's page around it."""
+    def open_standalone(self, dag_id: str, run_id: str) -> Page:
+        """Open the gallery outside the Airflow UI."""
         self.page.goto(f"/luma/?dag_id={dag_id}&run_id={quote(run_id, safe='')}")
         self.page.locator("#page:not([aria-busy])").wait_for()
         return self.page
 
     def open_tab(self) -> FrameLocator:
-        """Open the Luma tab of the page that is open."""
+        """Open the Luma tab of the current page."""
         self.page.get_by_role("link", name="Luma", exact=True).click()
         return self.gallery()
 
     def gallery(self) -> FrameLocator:
-        """The gallery in the page that is open, once it has loaded."""
+        """Return the gallery in the current page, once it has loaded."""
         gallery = self.page.frame_locator("iframe[title^='Luma']")
         gallery.locator("#page:not([aria-busy])").wait_for()
         return gallery
 
     @property
     def frame(self) -> Frame:
-        """The frame that the gallery stands in."""
+        """Return the frame of the gallery."""
         return next(frame for frame in self.page.frames if "/luma/" in frame.url)
 
     def serious_violations(self, where: Page | Frame) -> list[str]:
-        """What axe-core calls serious or worse, with the elements."""
+        """Return the violations that axe-core rates as serious or worse, with their elements."""
         violations = Axe().run(where, options=WCAG).response["violations"]
         return [
             f"{violation['id']}: {violation['help']} {[node['target'] for node in violation['nodes']]}"
@@ -147,11 +150,11 @@ class Viewer:
         ]
 
 
-def wait_until_played(film: Locator, seconds: float) -> None:
-    """Wait until a video element has played so far."""
-    film.evaluate(
-        """(film, seconds) => new Promise((done) => {
-            const look = () => (film.currentTime > seconds ? done() : requestAnimationFrame(look));
+def wait_until_played(player: Locator, seconds: float) -> None:
+    """Wait until a video element has played for so many seconds."""
+    player.evaluate(
+        """(player, seconds) => new Promise((done) => {
+            const look = () => (player.currentTime > seconds ? done() : requestAnimationFrame(look));
             look();
         })""",
         seconds,

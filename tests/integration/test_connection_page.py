@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connection's form and its Test button, by the routes that Airflow's page uses."""
+"""The connection form and its Test button, through the routes that the Airflow UI uses."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def page(metadata_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[T
     purge_cached_app()
 
 
-class TestThePage:
+class TestConnectionForm:
     @pytest.mark.every_airflow
-    def test_its_form_has_our_fields_and_its_button_says_what_is_wrong(self, page: TestClient) -> None:
+    def test_the_form_has_our_fields_and_the_test_button_names_the_error(self, page: TestClient) -> None:
         forms = {form["connection_type"]: form for form in page.get("/ui/connections/hook_meta").json()}
         with LumaSandbox(api_key=API_KEY) as sandbox:
             filled_in: dict[str, Any] = {

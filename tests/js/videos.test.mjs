@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { HOME, load } from "./gallery.mjs";
+import { HOME, load } from "./fake_airflow.mjs";
 
-const { collectVideos, idsIn, idsOfTrigger, safeLink, sharesCookies } = await load("videos.js");
+const { collectVideos, idsIn, idsOfTrigger, safeUrl, sharesCookies } = await load("videos.js");
 const { cleanText } = await load("text.js");
 
 const OURS = "airflow_provider_luma.triggers.luma.LumaTaskTrigger";
@@ -15,10 +15,10 @@ function entry(key, value, more = {}) {
 }
 
 function collect(...entries) {
-  return collectVideos({ entries, waits: [], ended: true });
+  return collectVideos({ entries, waits: [], runEnded: true });
 }
 
-test("what doesn't look like an id makes no video, wherever it stands", () => {
+test("an invalid id makes no video, wherever it occurs", () => {
   for (const odd of NO_IDS) {
     const named = typeof odd === "string" ? { [odd]: { prompt: "p" } } : {};
     const entries = [
@@ -27,7 +27,7 @@ test("what doesn't look like an id makes no video, wherever it stands", () => {
       entry("failed", named),
     ];
     assert.deepEqual(collect(...entries), [], JSON.stringify(odd));
-    assert.deepEqual(collectVideos({ entries: [], waits: [{ taskId: "t", ids: [odd], open: true }], ended: false }), []);
+    assert.deepEqual(collectVideos({ entries: [], waits: [{ taskId: "t", ids: [odd], open: true }], runEnded: false }), []);
   }
 });
 
@@ -35,17 +35,17 @@ test("a record without an id makes no video", () => {
   assert.deepEqual(collect(entry("return_value", [{ video_url: "https://cdn.test/a.mp4" }, []])), []);
 });
 
-test("a record's odd fields cost it nothing but themselves", () => {
+test("a record with invalid fields keeps the valid ones", () => {
   const [video] = collect(
     entry("return_value", [{ id: "id-1", video_url: "https://cdn.test/a.mp4", width: 1e400, prompt: 7, created_at: {} }]),
   );
 
-  assert.equal(video.links.video, "https://cdn.test/a.mp4");
+  assert.equal(video.urls.video, "https://cdn.test/a.mp4");
   assert.deepEqual([video.width, video.prompt, video.createdAt], [null, null, null]);
 });
 
-test("a link into Airflow is none, however it is spelled", () => {
-  for (const link of [
+test("a URL into Airflow is refused in every spelling", () => {
+  for (const url of [
     "http://airflow.test:8080/auth/logout",
     "HTTP://AIRFLOW.test:8080/auth/logout",
     "http://airflow.test:8080\\auth\\logout",
@@ -55,35 +55,35 @@ test("a link into Airflow is none, however it is spelled", () => {
     "/auth/logout",
     "auth/logout",
   ]) {
-    assert.equal(safeLink(link), null, link);
+    assert.equal(safeUrl(url), null, url);
   }
-  assert.equal(safeLink("https://airflow.test/x", "https://airflow.test:443/luma/"), null);
+  assert.equal(safeUrl("https://airflow.test/x", "https://airflow.test:443/luma/"), null);
 });
 
-test("a record with links into Airflow alone has no usable one", () => {
+test("a record with URLs into Airflow has no usable one", () => {
   const inside = `${new URL("/auth/logout", HOME)}`;
   const record = { id: "id-1", video_url: inside, video_raw_url: inside, thumbnail_url: inside, last_frame_url: inside };
 
-  const [{ links }] = collect(entry("return_value", [record]));
+  const [{ urls }] = collect(entry("return_value", [record]));
 
-  assert.deepEqual(links, { video: null, raw: null, thumbnail: null, lastFrame: null });
+  assert.deepEqual(urls, { video: null, raw: null, thumbnail: null, lastFrame: null });
 });
 
-test("links with credentials, other schemes or without end are none", () => {
-  for (const link of ["https://a:b@cdn.test/x", "javascript:alert(1)", "data:text/html,x", "file:///x", null, 7, "null"]) {
-    assert.equal(safeLink(link), null, String(link));
+test("URLs with credentials, other schemes or excessive length are refused", () => {
+  for (const url of ["https://a:b@cdn.test/x", "javascript:alert(1)", "data:text/html,x", "file:///x", null, 7, "null"]) {
+    assert.equal(safeUrl(url), null, String(url));
   }
-  assert.equal(safeLink(`https://cdn.test/${"x".repeat(100_000)}`), null);
-  assert.equal(safeLink("HTTPS://cdn.test/x.mp4?sig=%2B"), "https://cdn.test/x.mp4?sig=%2B");
+  assert.equal(safeUrl(`https://cdn.test/${"x".repeat(100_000)}`), null);
+  assert.equal(safeUrl("HTTPS://cdn.test/x.mp4?sig=%2B"), "https://cdn.test/x.mp4?sig=%2B");
 });
 
-test("another port of Airflow's host gets no cookies", () => {
+test("every port of Airflow's host shares its cookies", () => {
   assert.equal(sharesCookies("http://airflow.test:9000/x.jpg"), true);
   assert.equal(sharesCookies("https://AIRFLOW.test/x.jpg"), true);
   assert.equal(sharesCookies("https://cdn.test/x.jpg"), false);
 });
 
-test("ids of a trigger are read from its text", () => {
+test("ids of a trigger are read from its arguments", () => {
   const kwargs = "{'luma_conn_id': 'x', 'luma_task_ids': ['a-1', \"b-2\"], 'deadline': [1]}";
 
   assert.deepEqual(idsOfTrigger({ classpath: OURS, kwargs }), ["a-1", "b-2"]);
@@ -93,7 +93,7 @@ test("ids of a trigger are read from its text", () => {
   }
 });
 
-test("the work for a trigger's text grows with its length alone", () => {
+test("reading a trigger's arguments takes linear time", () => {
   // Quadratic work would take hours here.
   for (const part of ["'luma_task_ids': [", "'luma_task_ids': ", "'", "\"'a"]) {
     const kwargs = part.repeat(5_000_000 / part.length);
@@ -102,7 +102,7 @@ test("the work for a trigger's text grows with its length alone", () => {
   }
 });
 
-test("texts from outside are one line without invisible characters, and of bounded length", () => {
+test("texts are one line of bounded length without invisible characters", () => {
   assert.equal(cleanText("a\u001b]0;t\u0007b\u009bc\u202ed\u2066e\u200bf\ufeffg\ud83d"), "a]0;tbcdefg");
   assert.equal(cleanText("two\r\nlines\u2028and"), "two lines and");
   assert.equal(cleanText("👩\u200d🚀 می\u200cخواهم"), "👩\u200d🚀 می\u200cخواهم");
@@ -124,6 +124,6 @@ test("every text of a video is clean", () => {
   assert.doesNotMatch(JSON.stringify(videos), /[\u202e\u009b]/);
 });
 
-test("two refusals of the same number are two", () => {
+test("two refusals with the same index are two videos", () => {
   assert.equal(collect(entry("refused", [{ index: 0 }, { index: 0 }, { index: "x" }])).length, 3);
 });

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One module per command, imported when the command runs: ``run(arguments, output)`` gives the exit code."""
+"""One module per command, imported when it runs; ``run(arguments, output)`` returns the exit code."""

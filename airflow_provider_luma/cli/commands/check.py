@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``check``: is the relay there, does it take the key, and what is left on it?"""
+"""``check``: check the connection and the API key, and show the balance."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import time
 from rich.table import Table
 
 from airflow_provider_luma.cli.definition import Exit
+from airflow_provider_luma.cli.inputs import find_relay
 from airflow_provider_luma.cli.output import Output, plain
-from airflow_provider_luma.cli.relay import find_relay
 from airflow_provider_luma.client.api import LumaClient
 from airflow_provider_luma.client.balance import Balance
 from airflow_provider_luma.exceptions import LumaError
 
 
 def run(arguments: argparse.Namespace, output: Output) -> Exit:
-    """Check, and tell what was found."""
-    with output.alone_on_stdout():
+    """Check the relay and print the result."""
+    with output.reserve_stdout():
         relay = find_relay(arguments.conn_id)
         with relay.settings.client(max_retries=0) as client:
             client.check()
-            # The second call shows the relay's own time: the first has also set the connection up.
+            # Only the second call is timed: the first one also opens the connection.
             started = time.perf_counter()
             client.check()
             latency = time.perf_counter() - started
@@ -45,10 +45,10 @@ def run(arguments: argparse.Namespace, output: Output) -> Exit:
     table = Table.grid(padding=(0, 2))
     for name, value in (
         ("Relay", client.base_url),
-        ("From", relay.source),
-        ("Key", "accepted"),
-        ("Answers in", f"{latency * 1000:.0f} ms"),
-        ("Balance", _in_words(balance)),
+        ("Source", relay.source),
+        ("API key", "accepted"),
+        ("Response time", f"{latency * 1000:.0f} ms"),
+        ("Balance", _describe(balance)),
     ):
         table.add_row(name, plain(value))
     output.show(table)
@@ -59,14 +59,14 @@ def _balance(client: LumaClient, output: Output) -> Balance | None:
     try:
         return client.get_balance()
     except LumaError as error:
-        # Only some relays tell it, and the others say so in many ways.
-        output.say(f"No balance: {error}", style="dim")
+        # Relays that report no balance refuse the call in many ways; the check must not fail for it.
+        output.message(f"The balance is not available: {error}", style="dim")
         return None
 
 
-def _in_words(balance: Balance | None) -> str:
+def _describe(balance: Balance | None) -> str:
     if balance is None:
-        return "not told by this relay"
+        return "not reported by this relay"
     if balance.limit_usd is None:
-        return f"without limit (used: {balance.used_usd:.2f} USD)"
-    return f"{balance.remaining_usd:.2f} USD left of {balance.limit_usd:.2f} USD"
+        return f"unlimited ({balance.used_usd:.2f} USD used)"
+    return f"{balance.remaining_usd:.2f} of {balance.limit_usd:.2f} USD remaining"

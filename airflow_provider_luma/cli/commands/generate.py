@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``generate``: buy a video."""
+"""``generate``: submit a request for one video."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from airflow_provider_luma.cli.definition import Exit
+from airflow_provider_luma.cli.inputs import find_relay
 from airflow_provider_luma.cli.output import Output
-from airflow_provider_luma.cli.relay import find_relay
 from airflow_provider_luma.cli.submit import submit_once
 from airflow_provider_luma.client.requests import GenerationRequest, read_request
 from airflow_provider_luma.exceptions import LumaConfigError
@@ -19,16 +19,16 @@ from airflow_provider_luma.text import shorten
 
 
 def run(arguments: argparse.Namespace, output: Output) -> Exit:
-    """Submit, once, and print the id."""
-    if output.mute:
+    """Submit once and print the id."""
+    if output.is_closed:
         raise LumaConfigError(
             "Standard output and standard error are both closed, so the video's id would be lost. Nothing "
-            "was submitted; leave one of them open."
+            "was submitted; open one of them."
         )
     request = _request(arguments)
-    with output.alone_on_stdout():
+    with output.reserve_stdout():
         relay = find_relay(arguments.conn_id)
-        output.say(f"Submitting one video to {relay.settings.base_url} ({relay.source}): it is billed.")
+        output.message(f"Submitting one request to {relay.settings.base_url} ({relay.source}); it is billed.")
         with relay.settings.client() as client:
             task, interrupted = submit_once(
                 lambda: client.generate(request),
@@ -46,17 +46,17 @@ def _request(arguments: argparse.Namespace) -> GenerationRequest:
     given = {name: getattr(arguments, name) for name in GenerationRequest.__struct_fields__}
     for name in ("image_url", "image_end_url"):
         if given[name] is not None and given[name].startswith("@"):
-            given[name] = _picture(name, given[name][1:])
+            given[name] = _read_image(name, given[name][1:])
     given["extra_fields"] = _extra_fields(given["extra_fields"])
     return read_request(GenerationRequest, given)
 
 
-def _picture(name: str, path: str) -> str:
+def _read_image(name: str, path: str) -> str:
     try:
         return base64.b64encode(Path(path).read_bytes()).decode()
     except OSError as error:
         raise LumaConfigError(
-            f"--{name.replace('_', '-')} is @{path}, which can't be read: {error.strerror}."
+            f"--{name.replace('_', '-')} must name a readable file; got @{path} ({error.strerror})."
         ) from error
 
 
@@ -67,6 +67,5 @@ def _extra_fields(text: str | None) -> dict[str, object] | None:
         return msgspec.json.decode(text, type=dict[str, object])
     except msgspec.DecodeError as error:
         raise LumaConfigError(
-            f"--extra-fields is {text!r}, which is not a JSON object ({error}): right is "
-            "something like '{\"seed\": 7}'."
+            f"--extra-fields must be a JSON object such as '{{\"seed\": 7}}'; got {text!r} ({error})."
         ) from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``sandbox``: a local relay."""
+"""``sandbox``: run a local relay."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from airflow_provider_luma.sandbox.__main__ import main
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Serve until Ctrl-C."""
-    with output.guarded_stdout():
+    with output.guard_stdout():
         return main(arguments.arguments)

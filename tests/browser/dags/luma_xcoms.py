@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Push the XComs that a test wants to see in the gallery, without a relay in between."""
+"""Push the XComs that a test shows in the gallery, without a relay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow.sdk import DAG, task
 
 from airflow_provider_luma.operators.generate import LumaGenerateVideoOperator
 
-PARAMS = {"xcoms": {}, "returns": None}
+PARAMS: dict[str, Any] = {"xcoms": {}, "returns": None}
 
 
 def push_xcoms(context: Mapping[str, Any]) -> Any:
@@ -20,7 +20,7 @@ def push_xcoms(context: Mapping[str, Any]) -> Any:
 
 
 class PushXComs(LumaGenerateVideoOperator):
-    """One of the provider's operators, as far as the gallery can see."""
+    """Push XComs as a task that the gallery takes for one of the provider's."""
 
     def execute(self, context: Any) -> Any:
         return push_xcoms(context)

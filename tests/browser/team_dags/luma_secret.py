@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same for a Dag that belongs to one team."""
+"""Push an XCom in a Dag that belongs to one team."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_luma.operators.generate import LumaGenerateVideoOperator
 
 
 class PushSecret(LumaGenerateVideoOperator):
-    """One of the provider's operators, as far as the gallery can see."""
+    """Push an XCom as a task that the gallery takes for one of the provider's."""
 
     def execute(self, context: Any) -> None:
         context["ti"].xcom_push(

@@ -49,7 +49,7 @@ class TestTheCommands:
         assert find_spec(f"airflow_provider_luma.cli.commands.{name}")
 
     @pytest.mark.parametrize("command", COMMANDS, ids=NAMES)
-    def test_each_speaks_json_and_takes_a_connection(self, command: Command) -> None:
+    def test_each_has_json_output_and_a_connection(self, command: Command) -> None:
         flags = {flag for option in command.options for flag in option.flags}
 
         assert command.name in OWN_PARSER or {"--json", "--conn-id"} <= flags
@@ -69,41 +69,41 @@ class TestTheCommands:
 
         assert set(GenerationRequest.__struct_fields__) <= set(vars(parsed))
 
-    def test_what_follows_sandbox_is_left_to_the_sandbox(self) -> None:
+    def test_arguments_after_sandbox_are_passed_on(self) -> None:
         parsed = make_parser().parse_args(["sandbox", "--port", "0", "--help", "-x"])
 
         assert parsed.arguments == ["--port", "0", "--help", "-x"]
 
     @pytest.mark.parametrize(
-        ("arguments", "told"),
+        ("arguments", "named"),
         [
-            (["wait", "id", "--timeout", "0"], "'0' is not a number of seconds above 0"),
-            (["wait", "id", "--timeout", "nan"], "'nan' is not a number of seconds above 0"),
-            (["wait", "id", "--interval", "soon"], "'soon' is not a number of seconds above 0"),
-            (["wait", "id", "--max-failed", "-1"], "'-1' is not a whole number of at least 0, or 'any'"),
-            (["wait", "id", "--missing-polls", "0"], "'0' is not a whole number of at least 1"),
+            (["wait", "id", "--timeout", "0"], "a number of seconds above 0; got '0'"),
+            (["wait", "id", "--timeout", "nan"], "a number of seconds above 0; got 'nan'"),
+            (["wait", "id", "--interval", "soon"], "a number of seconds above 0; got 'soon'"),
+            (["wait", "id", "--max-failed", "-1"], "a whole number of at least 0, or 'any'; got '-1'"),
+            (["wait", "id", "--missing-polls", "0"], "a whole number of at least 1; got '0'"),
             (["status"], "ID"),
             (["generate"], "PROMPT"),
             ([], "COMMAND"),
-            (["sell"], "'sell'"),
+            (["render"], "'render'"),
         ],
     )
-    def test_wrong_usage_is_named_and_leaves_with_2(
-        self, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    def test_wrong_usage_is_named_and_exits_with_2(
+        self, arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with pytest.raises(SystemExit) as caught:
             __main__.main(arguments)
 
         assert caught.value.code == Exit.USAGE
-        assert told in capsys.readouterr().err
+        assert named in capsys.readouterr().err
 
-    def test_any_number_may_fail_when_told_so(self) -> None:
+    def test_any_number_of_videos_may_fail_with_any(self) -> None:
         assert make_parser().parse_args(["wait", "id", "--max-failed", "any"]).max_failed is None
         assert make_parser().parse_args(["wait", "id", "--max-failed", "2"]).max_failed == 2
 
 
 class TestHelp:
-    def test_it_shows_first_steps_costs_where_the_key_goes_and_exit_codes(self, help_of: Help) -> None:
+    def test_it_shows_examples_costs_credentials_and_exit_codes(self, help_of: Help) -> None:
         text = help_of()
 
         for name in NAMES:
@@ -114,15 +114,15 @@ class TestHelp:
         for code, meaning in EXIT_CODES.items():
             assert f"  {code.value:<4} {meaning}" in text
 
-    def test_it_fits_into_a_terminal(self, help_of: Help) -> None:
+    def test_it_fits_into_100_columns(self, help_of: Help) -> None:
         for text in (help_of(), *(help_of(name) for name in set(NAMES) - OWN_PARSER)):
             assert max(map(len, text.splitlines())) <= 100
 
-    def test_buying_says_what_it_costs_and_what_to_do_when_it_stays_unclear(self, help_of: Help) -> None:
+    def test_generate_names_the_costs_and_what_to_do_after_an_unknown_outcome(self, help_of: Help) -> None:
         text = help_of("generate")
 
         assert "COSTS MONEY" in text
-        assert "before you send it again" in text
+        assert "before you submit it again" in text
 
     def test_every_exit_code_is_explained(self) -> None:
         assert set(EXIT_CODES) == set(Exit)
@@ -130,7 +130,10 @@ class TestHelp:
 
 class TestForAirflow:
     def test_the_group_has_the_same_commands_and_options(self) -> None:
+        from airflow.cli.cli_config import GroupCommand
+
         (group,) = get_luma_cli_commands()
+        assert isinstance(group, GroupCommand)
         assert group.name == "luma"
         for command, ours in zip(group.subcommands, COMMANDS, strict=True):
             parser = argparse.ArgumentParser()
@@ -160,7 +163,7 @@ class TestDownload:
         assert choices["--artifact"] == ARTIFACTS
         assert choices["--on-existing"] == get_args(OnExisting)
 
-    def test_the_defaults_that_its_help_tells_are_those_of_the_downloads(self, help_of: Help) -> None:
+    def test_the_defaults_in_its_help_are_those_of_the_downloads(self, help_of: Help) -> None:
         options, text = DownloadOptions(), help_of("download")
 
         assert f"default: {options.file_name})" in text

@@ -17,7 +17,7 @@ from airflow_provider_luma.cli.output import LumaOutputError, Output, OutputLog,
 from airflow_provider_luma.exceptions import LumaAmbiguousSubmitError, LumaBusyError, LumaConfigError
 
 HOSTILE = "a\x1b]0;title\x07b\x9b31mc\u202ed\u2066e\u200bf\ud83d"
-STEERING = "\x1b\x07\x9b\u202e\u2066\u200b\ud83d"
+CONTROLS = "\x1b\x07\x9b\u202e\u2066\u200b\ud83d"
 
 
 class _Broken(io.StringIO):
@@ -32,16 +32,16 @@ class _Broken(io.StringIO):
 
 
 class TestPlain:
-    def test_what_would_steer_the_terminal_is_replaced(self) -> None:
+    def test_characters_that_control_a_terminal_are_replaced(self) -> None:
         assert plain("red \x1b[31m\x07 text\r\nnext").plain == "red �[31m� text�\nnext"
 
-    def test_joiners_of_words_and_emoji_stay(self) -> None:
+    def test_joiners_in_words_and_emoji_are_kept(self) -> None:
         assert plain("👩\u200d🚀 می\u200cخواهم").plain == "👩\u200d🚀 می\u200cخواهم"
 
-    def test_a_text_of_megabytes_is_cut(self) -> None:
+    def test_a_text_of_megabytes_is_shortened(self) -> None:
         assert len(plain("x" * 10_000_000).plain) < 30_000
 
-    def test_markup_stays_text(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_markup_is_printed_as_text(self, capsys: pytest.CaptureFixture[str]) -> None:
         Output(as_json=False).show(plain("[bold]not bold[/bold] 100%"))
 
         assert capsys.readouterr().out.strip() == "[bold]not bold[/bold] 100%"
@@ -50,23 +50,23 @@ class TestPlain:
 class TestOutput:
     def test_messages_go_to_standard_error(self, capsys: pytest.CaptureFixture[str]) -> None:
         output = Output(as_json=False)
-        output.say("on the way")
+        output.message("on the way")
         log = OutputLog(output)
         log.info("%d of %d", 1, 2)
         log.warning("oh: %s", "[no]")
 
         assert capsys.readouterr() == ("", "on the way\n1 of 2\noh: [no]\n")
 
-    def test_what_others_print_or_log_does_not_get_among_the_results(
+    def test_what_libraries_print_or_log_stays_out_of_the_results(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
         handler = logging.StreamHandler(sys.stdout)
         logging.getLogger().addHandler(handler)
         output = Output(as_json=True)
         try:
-            with output.alone_on_stdout():
+            with output.reserve_stdout():
                 sys.stdout.write("a greeting\n")
-                logging.getLogger("somebody").warning("a warning")
+                logging.getLogger("library").warning("a warning")
                 output.json({"a": 1})
         finally:
             logging.getLogger().removeHandler(handler)
@@ -77,12 +77,12 @@ class TestOutput:
         assert "a warning" in captured.err
         assert handler.stream is sys.stdout
 
-    def test_an_error_is_told_in_words_alone_to_people(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_without_json_an_error_is_a_message(self, capsys: pytest.CaptureFixture[str]) -> None:
         Output(as_json=False).error(LumaConfigError("That is wrong."))
 
         assert capsys.readouterr() == ("", "That is wrong.\n")
 
-    def test_an_error_is_json_for_machines(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_with_json_an_error_is_an_object(self, capsys: pytest.CaptureFixture[str]) -> None:
         error = LumaBusyError("Busy.", status=429, code="busy", request_id="r-1", task_ids=["a"])
 
         Output(as_json=True).error(error)
@@ -101,14 +101,14 @@ class TestOutput:
 
 
 class TestTextFromOutside:
-    @pytest.mark.parametrize("way", ["say", "lines", "json", "error"])
-    def test_nothing_that_is_printed_steers_a_terminal(
+    @pytest.mark.parametrize("way", ["message", "lines", "json", "error"])
+    def test_no_output_contains_characters_that_control_a_terminal(
         self, way: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         output = Output(as_json=True)
         match way:
-            case "say":
-                output.say(HOSTILE)
+            case "message":
+                output.message(HOSTILE)
             case "lines":
                 output.lines([HOSTILE])
             case "json":
@@ -118,9 +118,9 @@ class TestTextFromOutside:
 
         out, err = capsys.readouterr()
         assert out + err
-        assert not set(STEERING) & set(out + err)
+        assert not set(CONTROLS) & set(out + err)
 
-    def test_json_keeps_the_text_in_escapes(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_json_escapes_invisible_characters(self, capsys: pytest.CaptureFixture[str]) -> None:
         Output(as_json=True).json({"a": "\x9b\u202e\U000e0041 猫"})
 
         out = capsys.readouterr().out
@@ -148,7 +148,7 @@ class TestTextFromOutside:
         assert line.count("\n") == 1
         json.loads(line)
 
-    def test_a_terminal_that_knows_ascii_alone_gets_ascii_json(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_json_is_ascii_where_the_encoding_is_ascii(self, monkeypatch: pytest.MonkeyPatch) -> None:
         written = io.BytesIO()
         monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii"))
         output = Output(as_json=True)
@@ -172,7 +172,7 @@ class TestStandardOutputThatCannotBeWritten:
         ids=["closed", "full", "no reader", "closed later"],
     )
     @pytest.mark.parametrize("way", ["lines", "json", "show"])
-    def test_it_is_one_error_in_words_whatever_is_printed(
+    def test_every_kind_of_output_fails_with_the_same_error(
         self, way: str, stream: Any, why: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("sys.stdout", stream)
@@ -188,24 +188,24 @@ class TestStandardOutputThatCannotBeWritten:
         with pytest.raises(LumaOutputError, match=why):
             prints[way]()
 
-    def test_what_went_wrong_first_decides_the_exit_code(
+    def test_the_first_error_decides_the_exit_code(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setattr("sys.stdout", None)
 
-        Output(as_json=True).error(LumaAmbiguousSubmitError("Perhaps bought."))
+        Output(as_json=True).error(LumaAmbiguousSubmitError("Perhaps billed."))
 
-        assert "Perhaps bought." in capsys.readouterr().err
+        assert "Perhaps billed." in capsys.readouterr().err
 
     @pytest.mark.parametrize("stream", [None, _Broken(OSError(errno.ENOSPC, "No space left on device"))])
-    def test_messages_that_cannot_be_written_cost_no_result(
+    def test_unwritable_messages_do_not_lose_the_result(
         self, stream: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setattr("sys.stderr", stream)
         output = Output(as_json=False)
-        with output.alone_on_stdout():
-            output.say("on the way")
-            output.say("still on the way")
+        with output.reserve_stdout():
+            output.message("on the way")
+            output.message("still on the way")
         output.lines(["result"])
 
         assert capsys.readouterr().out == "result\n"

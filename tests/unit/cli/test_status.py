@@ -26,7 +26,7 @@ GOOD = LumaTask(
 @pytest.mark.parametrize(
     "number", [10**400, -(10**400), 10**5000, 2**64, math.nan, math.inf], ids=lambda n: f"{type(n).__name__}"
 )
-def test_a_number_that_no_video_can_have_costs_no_other_row(
+def test_an_impossible_number_does_not_lose_the_table(
     number: Any, as_json: bool, mocker: MockerFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     odd = Media(url="https://cdn.test/b.mp4", width=number, height=number, duration=number)
@@ -39,7 +39,7 @@ def test_a_number_that_no_video_can_have_costs_no_other_row(
     out = capsys.readouterr().out
     assert code == Exit.OK
     if as_json:
-        assert [(told["id"], told["width"]) for told in json.loads(out)] == [("good-1", 640), ("odd-2", None)]
+        assert [(row["id"], row["width"]) for row in json.loads(out)] == [("good-1", 640), ("odd-2", None)]
     else:
         assert "640x352" in out
         assert "odd-2" in out

@@ -27,7 +27,7 @@ def output() -> Output:
 
 @pytest.fixture
 def answer() -> Iterator[threading.Event]:
-    """Let the relay answer; at the end of the test it does in any case."""
+    """Release the relay's response; the end of the test releases it in any case."""
     event = threading.Event()
     yield event
     event.set()
@@ -45,7 +45,7 @@ def test_the_id_is_on_standard_error_and_in_the_log_before_the_result_is_printed
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
-def test_a_submit_that_is_interrupted_before_its_answer_is_ambiguous(
+def test_a_submit_interrupted_before_its_response_is_ambiguous(
     number: signal.Signals,
     output: Output,
     answer: threading.Event,
@@ -62,16 +62,16 @@ def test_a_submit_that_is_interrupted_before_its_answer_is_ambiguous(
     with pytest.raises(LumaAmbiguousSubmitError) as caught:
         submit_once(send, output, what=WHAT)
 
-    for part in ("may be running and billed", WHAT, "sent at 20", "before you send it again"):
+    for part in ("may be running and billed", WHAT, "sent at 20", "before you submit it again"):
         assert part in str(caught.value)
     assert signal.getsignal(number) == before
 
 
-def test_an_answer_that_comes_soon_after_the_interrupt_is_taken(
+def test_a_response_within_the_grace_period_after_an_interrupt_counts(
     output: Output, answer: threading.Event, mocker: MockerFixture
 ) -> None:
-    # The interrupt's own message lets the answer come.
-    mocker.patch.object(output, "say", side_effect=lambda *_, **__: answer.set())
+    # The message about the interrupt releases the response.
+    mocker.patch.object(output, "message", side_effect=lambda *_, **__: answer.set())
 
     def send() -> LumaTask:
         os.kill(os.getpid(), signal.SIGINT)
@@ -81,7 +81,7 @@ def test_an_answer_that_comes_soon_after_the_interrupt_is_taken(
     assert submit_once(send, output, what=WHAT) == (TASK, True)
 
 
-def test_a_refusal_stays_one(output: Output) -> None:
+def test_a_refusal_is_raised_unchanged(output: Output) -> None:
     refusal = LumaQuotaError("No money.", status=403)
 
     def send() -> LumaTask:
@@ -106,7 +106,7 @@ def test_an_unexpected_error_is_ambiguous(output: Output, error: BaseException) 
     assert caught.value.__cause__ is error
 
 
-def test_an_ambiguous_end_names_the_request_to_look_up(output: Output) -> None:
+def test_an_unknown_outcome_names_the_request_to_look_up(output: Output) -> None:
     def send() -> LumaTask:
         raise LumaAmbiguousSubmitError("It is unknown.")
 

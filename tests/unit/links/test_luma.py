@@ -19,7 +19,7 @@ from airflow_provider_luma.sensors.luma import LumaTaskSensor
 
 @dataclass
 class Key:
-    """What is read of a task instance's key."""
+    """The fields of a task instance's key that the link reads."""
 
     dag_id: str = "my_dag"
     task_id: str = "my_group.my_task"
@@ -58,17 +58,17 @@ def test_a_path_prefix_of_airflow_is_kept(monkeypatch: pytest.MonkeyPatch) -> No
     assert link("https://example.com/airflow/", monkeypatch).startswith("https://example.com/airflow/dags/")
 
 
-def test_without_a_base_address_it_is_relative(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_base_url_it_is_relative(monkeypatch: pytest.MonkeyPatch) -> None:
     assert link("", monkeypatch).startswith("/dags/my_dag/")
 
 
-def test_odd_ids_can_not_lead_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    address = link("https://airflow.example", monkeypatch, dag_id="a/../b", run_id="x?y#z", task_id="t&u")
+def test_ids_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = link("https://airflow.example", monkeypatch, dag_id="a/../b", run_id="x?y#z", task_id="t&u")
 
-    assert address == "https://airflow.example/dags/a%2F..%2Fb/runs/x%3Fy%23z/tasks/t%26u/plugin/luma"
+    assert url == "https://airflow.example/dags/a%2F..%2Fb/runs/x%3Fy%23z/tasks/t%26u/plugin/luma"
 
 
-def test_the_plugin_serves_the_gallery_there() -> None:
+def test_the_plugin_uses_the_same_route() -> None:
     assert GALLERY_ROUTE == TASK_ROUTE
 
 
@@ -76,5 +76,5 @@ def test_the_plugin_serves_the_gallery_there() -> None:
     "operator",
     [LumaGenerateVideoOperator, LumaGenerateVideosOperator, LumaExtendVideoOperator, LumaTaskSensor],
 )
-def test_submit_tasks_and_sensors_show_it(operator: type[Any]) -> None:
+def test_submit_operators_and_the_sensor_have_it(operator: type[Any]) -> None:
     assert [type(shown) for shown in operator.operator_extra_links] == [LumaVideosLink]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the gallery's own unit tests, which are written in its language."""
+"""Run the unit tests of the gallery's scripts, which are written in JavaScript."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TESTS = Path(__file__).parents[2] / "js"
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    """Node.js: the machine's, or the one that Playwright's package brings."""
+    """The path of Node.js: from PATH, or from Playwright's package."""
     if found := shutil.which("node"):
         return found
     playwright = find_spec("playwright")
@@ -23,7 +23,7 @@ def node() -> str:
         bundled = Path(playwright.origin).parent / "driver" / "node"
         if bundled.is_file():
             return str(bundled)
-    pytest.fail("The gallery's tests need Node.js 20 or newer. Install it: apt-get install nodejs")
+    pytest.fail("The gallery's tests need Node.js 20 or newer. Install it: sudo apt-get install nodejs")
 
 
 @pytest.mark.parametrize("path", sorted(TESTS.glob("*.test.mjs")), ids=lambda path: path.name)

@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 
 from airflow_provider_luma.get_provider_info import get_provider_info
 from airflow_provider_luma.links.luma import GALLERY_ROUTE
-from airflow_provider_luma.plugins.gallery_files import FOLDER
 from airflow_provider_luma.plugins.luma import RECENT_ROUTE, RUN_ROUTE, TASK_ROUTE, URL_PREFIX, LumaPlugin
+from airflow_provider_luma.plugins.static_files import FOLDER
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file())
@@ -25,7 +25,7 @@ SCRIPTS = [path for path in FILES if path.suffix == ".js"]
 
 @pytest.fixture(scope="module")
 def client() -> TestClient:
-    """An anonymous visitor of an Airflow that has mounted the plugin's apps."""
+    """A client without credentials for the plugin's mounted apps."""
     mounts = [Mount(app["url_prefix"], app["app"]) for app in LumaPlugin.fastapi_apps]
     return TestClient(Starlette(routes=mounts))
 
@@ -35,8 +35,8 @@ def view(destination: str) -> dict[str, Any]:
     return dict(found)
 
 
-class TestThePlugin:
-    def test_airflow_finds_it_by_entry_point_and_provider_info(self) -> None:
+class TestPlugin:
+    def test_entry_point_and_provider_info_name_it(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         module, _, name = project["entry-points"]["airflow.plugins"]["luma"].partition(":")
 
@@ -52,7 +52,7 @@ class TestThePlugin:
             "nav",
         }
 
-    def test_airflow_refuses_two_views_of_the_same_route(self) -> None:
+    def test_the_routes_of_its_views_differ(self) -> None:
         assert len({TASK_ROUTE, RUN_ROUTE, RECENT_ROUTE}) == 3
         assert {view["url_route"] for view in LumaPlugin.external_views} == {
             TASK_ROUTE,
@@ -60,18 +60,18 @@ class TestThePlugin:
             RECENT_ROUTE,
         }
 
-    def test_the_operators_link_leads_to_the_tasks_tab(self) -> None:
+    def test_the_extra_link_uses_the_route_of_the_task_tab(self) -> None:
         assert view("task_instance")["url_route"] == GALLERY_ROUTE
 
-    def test_the_page_knows_the_runs_tab(self) -> None:
+    def test_the_page_uses_the_route_of_the_run_tab(self) -> None:
         assert f'const RUN_ROUTE = "{RUN_ROUTE}";' in (FOLDER / "main.js").read_text()
 
-    def test_addresses_are_relative_so_that_airflow_may_live_below_a_path(self) -> None:
+    def test_urls_are_relative_so_that_airflow_can_have_a_base_path(self) -> None:
         for view in LumaPlugin.external_views:
             for name in ("href", "icon", "icon_dark_mode"):
                 assert re.match(r"luma/(\?|$|icon(-dark)?\.svg$)", view[name])
 
-    def test_each_tab_hands_on_what_it_stands_for(self) -> None:
+    def test_each_tab_passes_its_run_or_task_instance(self) -> None:
         run = {"dag_id={DAG_ID}", "run_id={RUN_ID}"}
 
         assert set(view("dag_run")["href"].partition("?")[2].split("&")) == run
@@ -81,8 +81,8 @@ class TestThePlugin:
             "map_index={MAP_INDEX}",
         }
 
-    def test_loading_it_loads_no_web_framework(self) -> None:
-        """Every ``airflow`` command loads the plugins."""
+    def test_importing_it_imports_no_web_framework(self) -> None:
+        """Every ``airflow`` command imports the plugins."""
         code = (
             "import sys; import airflow.plugins_manager; before = set(sys.modules); "
             "import airflow_provider_luma.plugins.luma; "
@@ -90,37 +90,37 @@ class TestThePlugin:
         )
         result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
-        # Where the package is installed, Airflow has imported the package itself before.
+        # If the package is installed, Airflow has already imported it.
         assert set(result.stdout.split()) - {"airflow_provider_luma"} == {
             "airflow_provider_luma.plugins",
             "airflow_provider_luma.plugins.luma",
         }
 
 
-class TestTheRoutes:
+class TestRoutes:
     @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-    def test_a_file_of_the_package_is_served_as_it_is(self, client: TestClient, path: Path) -> None:
+    def test_every_file_is_served_unchanged(self, client: TestClient, path: Path) -> None:
         answer = client.get(f"{URL_PREFIX}/{path.relative_to(FOLDER)}")
 
         assert answer.status_code == 200
         assert answer.content == path.read_bytes()
 
-    def test_the_folder_answers_with_the_page(self, client: TestClient) -> None:
+    def test_the_folder_serves_the_page(self, client: TestClient) -> None:
         assert client.get(f"{URL_PREFIX}/?dag_id=a&run_id=b").content == (FOLDER / "index.html").read_bytes()
 
     @pytest.mark.parametrize(
         "path",
-        ["absent.js", "../gallery_files.py", "%2e%2e/gallery_files.py", "..%2fgallery_files.py", "api"],
+        ["absent.js", "../static_files.py", "%2e%2e/static_files.py", "..%2fstatic_files.py", "api"],
     )
-    def test_there_is_nothing_else(self, client: TestClient, path: str) -> None:
+    def test_nothing_else_is_served(self, client: TestClient, path: str) -> None:
         assert client.get(f"{URL_PREFIX}/{path}").status_code == 404
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-    def test_nothing_can_be_sent(self, client: TestClient, method: str) -> None:
+    def test_other_methods_are_refused(self, client: TestClient, method: str) -> None:
         assert client.request(method, f"{URL_PREFIX}/").status_code == 405
 
     @pytest.mark.parametrize("name", ["", "main.js", "icon.svg"])
-    def test_the_headers_confine_the_page(self, client: TestClient, name: str) -> None:
+    def test_the_headers_restrict_the_page(self, client: TestClient, name: str) -> None:
         headers = client.get(f"{URL_PREFIX}/{name}").headers
         policy = dict(
             rule.strip().split(" ", 1) for rule in headers["content-security-policy"].split(";") if rule
@@ -141,15 +141,15 @@ class TestTheRoutes:
         assert again.status_code == 304
 
 
-class TestTheFiles:
+class TestFiles:
     @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-    def test_nothing_is_loaded_from_elsewhere(self, path: Path) -> None:
+    def test_no_file_refers_to_another_origin(self, path: Path) -> None:
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")
 
-        assert not re.search(r"https?://|@import|[\"'(]//", text)
+        assert not re.search(r"https?://|@import\s*(url|[\"'])|[\"'(]//", text)
 
     @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-    def test_no_text_can_become_markup_or_code(self, path: Path) -> None:
+    def test_no_script_can_turn_text_into_markup_or_code(self, path: Path) -> None:
         risky = (
             r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc|DOMParser"
         )
@@ -157,7 +157,7 @@ class TestTheFiles:
         assert not re.search(risky, path.read_text())
 
     @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-    def test_every_import_is_there_and_used(self, path: Path) -> None:
+    def test_every_import_exists_and_is_used(self, path: Path) -> None:
         text = path.read_text()
         for names, module in re.findall(r'import \{([^}]*)\} from "\./([\w.]+)";', text):
             exported = (FOLDER / module).read_text()

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Choose the page by the address: Airflow writes Dag, run and task into it.
+// Choose the page by the URL, into which Airflow writes Dag, run and task.
 
-import { wearTheme } from "./airflow.js";
+import { adoptTheme } from "./airflow.js";
 import { showRecent } from "./recent_page.js";
 import { showRun } from "./run_page.js";
 
 const RUN_ROUTE = "luma-run";
 
 /**
- * A parameter of the address, or null where Airflow had nothing to fill in.
+ * Return a parameter of the URL, or null if Airflow had no value for it.
  *
- * Airflow 3.1 fills in without escaping, so a plus is a plus here, and a lone percent sign itself.
+ * Airflow 3.1 doesn't escape the values, so a plus sign and a lone percent sign stand for themselves.
+ *
+ * @param {string} name
  */
 function parameter(name) {
   for (const pair of location.search.slice(1).split("&")) {
@@ -27,9 +29,9 @@ function parameter(name) {
   return null;
 }
 
-wearTheme();
-const page = document.querySelector("#page");
-const [dagId, runId, taskId] = ["dag_id", "run_id", "task_id"].map(parameter);
+adoptTheme();
+const page = /** @type {HTMLElement} */ (document.querySelector("#page"));
+const [dagId, runId, taskId] = [parameter("dag_id"), parameter("run_id"), parameter("task_id")];
 const mapIndex = Number.parseInt(parameter("map_index") ?? "", 10);
 if (dagId !== null && runId !== null) {
   showRun(page, { dagId, runId, taskId, mapIndex: mapIndex >= 0 ? mapIndex : null }, RUN_ROUTE);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serve the gallery's static files, with headers that confine what the page may do."""
+"""Serve the gallery's static files with headers that restrict what the page can do."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Scope
 
-FOLDER = Path(__file__).parent / "gallery"
+FOLDER = Path(__file__).parent / "www"
 
 HEADERS = {
-    # Media come from wherever the relay keeps them; everything else from this server or from nowhere.
+    # Media are loaded from any host, because relays store them anywhere; all else only from this server.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src 'self' https: http:; media-src https: http:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
     ),
     "x-content-type-options": "nosniff",
-    # Media hosts need not know which Dag a video is for.
+    # Otherwise media hosts would learn from the referrer which Dag a video belongs to.
     "referrer-policy": "no-referrer",
-    # The files change with the provider's version: ask each time, and be answered 304.
+    # Otherwise browsers would keep the files of an older provider version; unchanged files cost a 304.
     "cache-control": "no-cache",
 }
 
 
 class GalleryFiles(StaticFiles):
-    """The gallery's files and nothing else; GET and HEAD only."""
+    """Serve the gallery's files and nothing else, for GET and HEAD only."""
 
     def __init__(self) -> None:
         super().__init__(directory=FOLDER, html=True)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """Answer with a file."""
+        """Return a file with the restricting headers."""
         response = await super().get_response(path, scope)
         response.headers.update(HEADERS)
         return response

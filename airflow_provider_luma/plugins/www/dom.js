@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Making elements and words. Whatever text comes in goes out as text.
+// Create elements and format values. Text from outside always stays text.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element with attributes and children; a function among the attributes is an event listener. */
+/**
+ * Create an element with attributes and children; a function among the attributes is an event listener.
+ *
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Record<string, string | boolean | null | undefined | ((event: any) => unknown)>} [attributes]
+ * @param {...(Node | string | null)} children
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -29,7 +37,11 @@ const ICONS = {
   refresh: ["M20 11A8 8 0 0 0 5.6 7L4 8.5", "M4 4v4.5h4.5", "M4 13a8 8 0 0 0 14.4 4l1.6-1.5", "M20 20v-4.5h-4.5"],
 };
 
-/** A drawing that says nothing by itself. */
+/**
+ * Create an icon, which screen readers skip.
+ *
+ * @param {keyof typeof ICONS} name
+ */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -43,8 +55,12 @@ export function icon(name) {
   return svg;
 }
 
-/** A span of time in words: "45 s", "3 min 5 s", "2 h 10 min", "3 d". */
-export function span(milliseconds) {
+/**
+ * Format a duration: "45 s", "3 min 5 s", "2 h 10 min", "3 d".
+ *
+ * @param {number} milliseconds
+ */
+export function formatDuration(milliseconds) {
   const seconds = Math.max(0, Math.round(milliseconds / 1000));
   if (seconds < 60) return `${seconds} s`;
   const minutes = Math.floor(seconds / 60);
@@ -55,23 +71,33 @@ export function span(milliseconds) {
   return `${Math.floor(hours / 24)} d`;
 }
 
-/** A moment as an element that tells its date when pointed at. */
-export function moment(milliseconds, words) {
+/**
+ * Create a time element that shows its full date as a tooltip.
+ *
+ * @param {number} milliseconds
+ * @param {string} text
+ */
+export function makeTime(milliseconds, text) {
   const date = new Date(milliseconds);
-  return make("time", { datetime: date.toISOString(), title: date.toLocaleString() }, words);
+  return make("time", { datetime: date.toISOString(), title: date.toLocaleString() }, text);
 }
 
+/** @type {(count: number, one: string, many?: string) => string} */
 export function plural(count, one, many = `${one}s`) {
   return `${count} ${count === 1 ? one : many}`;
 }
 
-/** Put a text on the clipboard, also where the browser has no clipboard for plain http. */
+/**
+ * Copy a text to the clipboard, even over plain http, where browsers have no clipboard API.
+ *
+ * @param {string} value
+ */
 export async function copyText(value) {
   try {
     await navigator.clipboard.writeText(value);
     return true;
   } catch {
-    const field = make("textarea", { class: "unseen", readonly: true, tabindex: "-1" });
+    const field = make("textarea", { class: "visually-hidden", readonly: true, tabindex: "-1" });
     field.value = value;
     document.body.append(field);
     field.select();

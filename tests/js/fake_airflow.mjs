@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gallery's modules outside a browser, with a stand-in for Airflow's API.
+// Load the gallery's modules outside a browser, with a fake of Airflow's API.
 
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
-const GALLERY = fileURLToPath(new URL("../../airflow_provider_luma/plugins/gallery", import.meta.url));
+const GALLERY = fileURLToPath(new URL("../../airflow_provider_luma/plugins/www", import.meta.url));
 export const HOME = "http://airflow.test:8080/luma/";
 
-// Node takes a .js file for a module only where a package.json says so.
+// Node treats a .js file as a module only if a package.json says so.
 const folder = mkdtempSync(join(tmpdir(), "luma-gallery-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 cpSync(GALLERY, folder, { recursive: true });
@@ -68,7 +68,7 @@ export class FakeAirflow {
   }
 }
 
-/** A task as Airflow tells it. */
+/** A task as the API returns it. */
 export function task(id, operator = "LumaFetchArtifactsOperator") {
   const ours = operator.startsWith("Luma");
   return { task_id: id, operator_name: operator, template_fields: ours ? ["luma_task_ids", "luma_conn_id"] : [] };

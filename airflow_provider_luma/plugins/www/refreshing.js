@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// Load again and again while there is something to see, and only while somebody looks.
+// Load again while a run is active and the page is visible.
+
+import { isRefusal } from "./airflow.js";
 
 const INTERVAL = 4000;
-// Passing trouble is waited out, ever more patiently.
-const LONGEST_INTERVAL = 60000;
-// A load that takes long is not begun again before Airflow had some rest from it.
-const REST = 3;
+const MAX_INTERVAL = 60000;
+// A slow load leaves Airflow idle for this many times its duration before the next one.
+const IDLE_FACTOR = 3;
 
-/**
- * load: async (signal) => whether to load again
- * fail: (error) => what to show; it is called once per failed load
- */
 export class Refresher {
   #load;
   #fail;
-  #timer = null;
-  #abort = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  /** @type {AbortController | undefined} */
+  #abort;
   #failures = 0;
   #due = false;
 
+  /**
+   * @param {(signal: AbortSignal) => Promise<boolean>} load returns whether to load again
+   * @param {(error: unknown) => void} fail is called for each failed load
+   */
   constructor(load, fail) {
     this.#load = load;
     this.#fail = fail;
@@ -27,6 +30,7 @@ export class Refresher {
     });
   }
 
+  /** Load now, aborting a load in flight, and schedule the next load. */
   async now() {
     clearTimeout(this.#timer);
     this.#abort?.abort();
@@ -41,15 +45,13 @@ export class Refresher {
       if (abort.signal.aborted) return;
       this.#failures += 1;
       this.#fail(error);
-      // Asking again changes nothing about a refusal.
-      again = !(error.status >= 400 && error.status < 500);
+      again = !isRefusal(error);
     }
     if (abort.signal.aborted || !again) return;
-    const rest = Math.max(INTERVAL * 2 ** this.#failures, REST * (performance.now() - started));
-    const wait = Math.min(rest, LONGEST_INTERVAL);
+    const delay = Math.max(INTERVAL * 2 ** this.#failures, IDLE_FACTOR * (performance.now() - started));
     this.#timer = setTimeout(() => {
       if (document.hidden) this.#due = true;
       else this.now();
-    }, wait);
+    }, Math.min(delay, MAX_INTERVAL));
   }
 }
