@@ -19,6 +19,7 @@ compile() {
         --python-version 3.11 --prerelease if-necessary-or-explicit \
         --no-annotate --custom-compile-command "make constraints" "$@" pyproject.toml -)
     # Otherwise every line would repeat the condition.
+    # shellcheck disable=SC2001  # A parameter expansion knows no ends of lines.
     sed "s/ ; $where\$//" <<<"$pins" >"constraints/airflow-$airflow.txt"
 }
 
