@@ -25,9 +25,9 @@ def imported_names(source: str) -> set[str]:
     return names
 
 
-def load_tool(name: str) -> ModuleType:
-    """Import a script of ``tools/``, which is on no path when the tests run against an installed package."""
-    spec = importlib.util.spec_from_file_location(f"tools.{name}", ROOT / "tools" / f"{name}.py")
+def load_module(path: Path) -> ModuleType:
+    """Import a file that is on no path when the tests run against an installed package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.sources import load_tool
+from tests.support.sources import ROOT, load_module
 
 if TYPE_CHECKING:
     from tools import check_house
     from tools.check_house import House, Source
 else:
-    check_house = load_tool("check_house")
+    check_house = load_module(ROOT / "tools" / "check_house.py")
     House, Source = check_house.House, check_house.Source
 
 HOUSE = House(glossary={"bought": "submit", "goes on": "resume"}, verbs={"return"}, inherited={"execute"})

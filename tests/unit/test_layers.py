@@ -35,7 +35,8 @@ SANDBOX = "sandbox"
 MAY_IMPORT_SANDBOX = {"cli"}
 
 LAYERS = (*CORE, *FACES)
-LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+# Sorted, so that every process of the test run collects the same tests.
+LEVELS = {part: level for level, parts in enumerate(LAYERS) for part in sorted(parts)}
 CORE_PARTS = sorted(set().union(*CORE))
 
 
