@@ -50,7 +50,7 @@ nitpick_ignore_regex = [
         r"(airflow|collections|datetime|enum|logging|msgspec|pathlib|requests|ssl|types|typing)(\..*)?",
     ),
     # Names that are imported for type checking alone.
-    ("py:class", r"ObjectStoragePath|OnExisting|timedelta"),
+    ("py:class", r"ObjectStoragePath|OnExisting|TimeLimit|XComArg|timedelta"),
     # Bounds of a number's annotation.
     ("py:class", r"g[et]=.*"),
 ]
