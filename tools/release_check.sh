@@ -21,6 +21,9 @@ newest=$(grep -m 1 '^## ' CHANGELOG.md)
     fail "the first section of CHANGELOG.md must be '## $version (YYYY-MM-DD)'; got '$newest'."
 echo "Changelog: $newest"
 
+grep -q '^Repository = "https://' pyproject.toml ||
+    fail "[project.urls] in pyproject.toml has no Repository, so users of the release can't find the source."
+
 [[ -z $(git status --porcelain) ]] || fail "the work tree has changes. Commit or remove them."
 branch=$(git branch --show-current)
 [[ $branch == main ]] || fail "releases are made from main; this is '$branch'."
