@@ -6,6 +6,8 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
+import sys
 import tempfile
 
 _HOME = tempfile.mkdtemp(prefix="airflow-provider-luma-")
@@ -21,3 +23,15 @@ os.environ |= {
     # Airflow 3.1 would otherwise run the Dag of the test before that has the same name.
     "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
 }
+
+# Where bytecode isn't kept beside the sources, each of the many processes would compile Airflow for itself.
+# The workers of pytest-xdist and all subprocesses inherit the folder.
+if sys.dont_write_bytecode and sys.pycache_prefix is None:
+    del os.environ["PYTHONDONTWRITEBYTECODE"]
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = f"{_HOME}/bytecode"
+    sys.dont_write_bytecode = False
+
+# A shell that puts a script's command into the background has it ignore Ctrl-C, as do its subprocesses:
+# the tests of Ctrl-C would wait for ever.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -28,7 +28,9 @@ DAG_FILE = ROOT / "example_dags" / "example_luma_download.py"
 
 _RUN_DAG = """
 import json, runpy, sys
+from airflow.utils.db import initdb
 
+initdb()
 dag_file, result_file, folder = sys.argv[1:]
 dag = runpy.run_path(dag_file)["dag"]
 run = dag.test(run_conf={"folder": folder})
@@ -72,11 +74,8 @@ def main(folder: str = "demo-videos") -> int:
     with tempfile.TemporaryDirectory(prefix="luma-demo-") as home, LumaSandbox() as sandbox:
         screen.say(f"The sandbox relay listens at {sandbox.base_url}")
         log_path, result_path = Path(home) / "demo.log", Path(home) / "result.json"
-        steps = {
-            "Preparing Airflow's database": ["-m", "airflow", "db", "migrate"],
-            f"Running {DAG_FILE.stem}": ["-c", _RUN_DAG, str(DAG_FILE), str(result_path), target.as_uri()],
-        }
-        done = all(_run(screen, sandbox, name, step, log_path) for name, step in steps.items())
+        command = [sys.executable, "-c", _RUN_DAG, str(DAG_FILE), str(result_path), target.as_uri()]
+        done = _run(screen, sandbox, f"Starting Airflow to run {DAG_FILE.stem}", command, log_path)
         result = json.loads(result_path.read_text()) if done else None
         if result is not None:
             _show(screen, sandbox, result)
@@ -88,8 +87,8 @@ def main(folder: str = "demo-videos") -> int:
     return 0 if success else 1
 
 
-def _run(screen: Screen, sandbox: LumaSandbox, name: str, step: list[str], log_path: Path) -> bool:
-    """Run a step in a process of its own and tell what goes on at the relay; return whether it worked."""
+def _run(screen: Screen, sandbox: LumaSandbox, name: str, command: list[str], log_path: Path) -> bool:
+    """Run a command in a process of its own and tell what goes on at the relay; return whether it worked."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")} | {
         "AIRFLOW_HOME": str(log_path.parent),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -101,9 +100,7 @@ def _run(screen: Screen, sandbox: LumaSandbox, name: str, step: list[str], log_p
     with (
         log_path.open("ab") as log,
         screen.console.status(name),
-        subprocess.Popen(
-            [sys.executable, *step], env=environment, cwd=log_path.parent, stdout=log, stderr=log
-        ) as process,
+        subprocess.Popen(command, env=environment, cwd=log_path.parent, stdout=log, stderr=log) as process,
     ):
         try:
             while process.poll() is None:

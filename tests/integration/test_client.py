@@ -29,6 +29,7 @@ from airflow_provider_luma.exceptions import (
     LumaTaskNotFoundError,
 )
 from airflow_provider_luma.sandbox import LumaSandbox, TaskScript, faults
+from tests.support.patience import PATIENCE, until
 
 API_KEY = "sk-a-key-of-this-test"
 PROMPT = "a cat that dances"
@@ -47,8 +48,9 @@ def sandbox(dialect: str) -> Iterator[LumaSandbox]:
 
 @pytest.fixture
 def client(sandbox: LumaSandbox) -> Iterator[LumaClient]:
-    """A client that gives up soon and retries nothing."""
-    with LumaClient(sandbox.base_url, API_KEY, read_timeout=10, submit_timeout=10, max_retries=0) as client:
+    """A client that waits for any answer and retries nothing."""
+    patient = {"read_timeout": PATIENCE, "submit_timeout": PATIENCE}
+    with LumaClient(sandbox.base_url, API_KEY, **patient, max_retries=0) as client:
         yield client
 
 
@@ -371,7 +373,7 @@ class TestReads:
     ) -> None:
         sandbox.fail_next(call, faults.hang())
 
-        with LumaClient(sandbox.base_url, API_KEY, read_timeout=1) as client:
+        with LumaClient(sandbox.base_url, API_KEY, read_timeout=3) as client:
             assert READS[call](client, task_id)
 
         assert sandbox.count(call) == 2
@@ -576,6 +578,8 @@ class TestPayingOnce:
         with pytest.raises(LumaAmbiguousSubmitError, match="didn't answer in time"):
             SUBMITS[call](impatient, task_id)
 
+        # The client gave up without waiting for the relay.
+        until(lambda: sandbox.count(call))
         assert len(sandbox.generations) == 1
         assert sandbox.count(call) == 1
 

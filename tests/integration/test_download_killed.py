@@ -65,7 +65,8 @@ at = datetime.fromisoformat(at)
 dag = runpy.run_path(dag_file)["dag"]
 # The package itself comes from where it is installed.
 sys.path.append(root)
-from tests.support import dag_bags
+from tests.support import dag_bags, execution_api
+execution_api.leave_out_old_versions()
 dag_bags.store(dag)
 run = dag.test(run_after=at, logical_date=at, run_conf={"ids": ids, "folder": folder})
 print(run.run_id)

@@ -27,6 +27,7 @@ from airflow_provider_luma.sandbox import LumaSandbox, faults
 from airflow_provider_luma.sandbox.faults import Fault
 from airflow_provider_luma.sandbox.media_host import media_file
 from tests.support.authority import Authority
+from tests.support.patience import PATIENCE
 from tests.support.raw_host import RawHost, Request, ok, redirect
 
 SIZE = 1_000_000
@@ -57,7 +58,7 @@ class Lab:
         """
         film = {"url": link, "download_url": link}
         script = {} if link is None else {"overrides": {"video": film, "video_raw": film, "artifact": None}}
-        extra = {"allowed_artifact_hosts": hosts, "read_timeout": 5, **self.route_settings}
+        extra = {"allowed_artifact_hosts": hosts, "read_timeout": PATIENCE, **self.route_settings}
         settings = RelaySettings.from_fields(
             host=self.sandbox.base_url, password=self.sandbox.api_key, extra=json.dumps(extra)
         )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -23,6 +24,7 @@ from airflow_provider_luma.operators.generate import (
 )
 from airflow_provider_luma.sandbox import LumaSandbox, faults
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
+from tests.support.patience import end_execution_timeout
 
 IMAGE = "data:image/png;base64," + "iVBORw0KGgo" * 10_000
 WAITS = {
@@ -46,7 +48,13 @@ def waits(request: pytest.FixtureRequest) -> dict[str, Any]:
 def run_one(run_dag: Callable[..., Any], connected: LumaSandbox) -> Callable[..., Any]:
     """Run a Dag of one task, ``buy``, to its end; the result's ``errors`` are the words of its errors."""
 
-    def run(operator: type[Any], *, dag_arguments: dict[str, Any] | None = None, **arguments: Any) -> Any:
+    def run(
+        operator: type[Any],
+        *,
+        dag_arguments: dict[str, Any] | None = None,
+        between_tries: Callable[[], object] = lambda: None,
+        **arguments: Any,
+    ) -> Any:
         errors: list[str] = []
 
         def note(context: Any) -> None:
@@ -57,7 +65,7 @@ def run_one(run_dag: Callable[..., Any], connected: LumaSandbox) -> Callable[...
             "task_id": "buy",
             "retry_delay": timedelta(0),
             "on_failure_callback": note,
-            "on_retry_callback": note,
+            "on_retry_callback": [note, lambda context: between_tries()],
         }
         with DAG("generate", schedule=None, **(dag_arguments or {})) as dag:
             operator(**{**common, **arguments})
@@ -172,9 +180,16 @@ class TestOneVideo:
     def test_a_retry_waits_for_the_same_video(
         self, run_one: Callable[..., Any], connect: Callable[..., None], waits: dict[str, Any]
     ) -> None:
-        with LumaSandbox(pending_seconds=0.5, processing_seconds=1) as relay:
+        with LumaSandbox(pending_seconds=3600, processing_seconds=3600) as relay:
             connect(relay.base_url, relay.api_key)
-            run = run_one(LumaGenerateVideoOperator, prompt="a red fox", retries=9, timeout=0.5, **waits)
+            run = run_one(
+                LumaGenerateVideoOperator,
+                prompt="a red fox",
+                retries=9,
+                timeout=0.5,
+                between_tries=lambda: relay.advance(7200),
+                **waits,
+            )
 
             assert run.task_state("buy") == "success"
             assert run.task("buy").try_number > 1
@@ -350,14 +365,19 @@ class TestRetries:
         self, run_one: Callable[..., Any], connected: LumaSandbox, most: int
     ) -> None:
         prompts = [f"prompt {number}" for number in range(12)]
-        connected.fail_when("submit", faults.latency(1), accepted=True)
+        numbers = itertools.count(1)
+        connected.fail_when(
+            "submit",
+            faults.latency(0.3),
+            lambda call: next(numbers) % 4 or end_execution_timeout(),
+            accepted=True,
+        )
         run = run_one(
             LumaGenerateVideosOperator,
             requests=requests(*prompts),
-            execution_timeout=timedelta(seconds=3),
+            execution_timeout=timedelta(hours=1),
             max_concurrency=most,
-            # A try that a busy machine gives no time to send anything costs one too.
-            retries=100,
+            retries=12,
         )
 
         assert run.task("buy").try_number > 1
@@ -496,11 +516,13 @@ class TestWithoutAStore:
     def test_a_second_try_sends_nothing_and_says_why(
         self, run_one: Callable[..., Any], connected: LumaSandbox
     ) -> None:
-        connected.fail_when("submit", faults.latency(1.5), accepted=True)
+        connected.fail_when(
+            "submit", faults.latency(0.5), lambda call: end_execution_timeout(), accepted=True
+        )
         run = run_one(
             LumaGenerateVideosOperator,
             requests=requests("first", "second", "third"),
-            execution_timeout=timedelta(seconds=1),
+            execution_timeout=timedelta(hours=1),
             retries=5,
         )
 
@@ -512,7 +534,7 @@ class TestWithoutAStore:
     def test_a_timeout_of_the_wait_does_not_cost_a_retry_that_could_not_help(
         self, run_one: Callable[..., Any], connect: Callable[..., None], waits: dict[str, Any]
     ) -> None:
-        with LumaSandbox(pending_seconds=60) as relay:
+        with LumaSandbox(pending_seconds=36_000) as relay:
             connect(relay.base_url, relay.api_key)
             run = run_one(LumaGenerateVideoOperator, prompt="a red fox", timeout=0.5, retries=3, **waits)
 

@@ -7,13 +7,16 @@ All of it happens in one Dag run, a task for each row; every task has two retrie
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG
@@ -23,7 +26,10 @@ from airflow_provider_luma.exceptions import LumaError
 from airflow_provider_luma.operators.generate import LumaExtendVideoOperator, LumaGenerateVideoOperator
 from airflow_provider_luma.sandbox import Fault, LumaSandbox, faults
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
+from tests.support.once import once_per_run
+from tests.support.patience import PATIENCE
 
+#: How long the tasks wait that get no answer, or none to its end; all others wait as long as it takes.
 SUBMIT_TIMEOUT = 1.0
 
 #: The relay says that it did not take the submission, and no retry can help. With words of the task's error.
@@ -78,41 +84,79 @@ AMBIGUOUS: dict[str, Fault] = {
     "200 that names nothing": faults.answer(200, '{"code": "success", "message": "", "data": null}'),
 }
 
-#: Faults that spoil the relay's true answer, so that it has taken the submission in any case.
+#: Those that end with the client's patience.
+SILENT = ("read timeout", "read timeout in mid-answer", "an answer that drips")
+
+#: Faults that spoil the relay's true answer, so that it has taken the job in any case.
 NEED_THE_ANSWER = {name for name, fault in AMBIGUOUS.items() if fault.needs_true_answer}
 
-Errors = dict[str, list[BaseException]]
 
+class Error(msgspec.Struct):
+    """
+    What a try raised.
 
-class Run:
-    """What became of the tasks."""
+    :param final: whether it fails the task for good
+    :param retryable: whether it is one of ours that says so
+    """
 
-    def __init__(self, result: Any, errors: Errors, sandbox: LumaSandbox) -> None:
-        self._result = result
-        self._errors = errors
-        self.bought = Counter(generation.prompt for generation in sandbox.generations)
-        self.asked = Counter(
-            call.body["user_prompt"] for call in sandbox.calls if call.name in ("submit", "extend")
+    text: str
+    final: bool
+    retryable: bool
+
+    @classmethod
+    def of(cls, error: BaseException) -> Error:
+        return cls(
+            text=str(error),
+            final=isinstance(error, AirflowFailException),
+            retryable=isinstance(error, LumaError) and error.retryable,
         )
 
+
+class Outcome(msgspec.Struct):
+    """What became of a task."""
+
+    state: str
+    tries: int
+    xcom: Any
+    luma_tasks: Any
+    errors: list[Error]
+
+
+class Run(msgspec.Struct):
+    """What became of all of them, and how often each prompt was bought and asked for."""
+
+    outcomes: dict[str, Outcome]
+    counts: dict[str, dict[str, int]]
+
+    def __post_init__(self) -> None:
+        self.counts = {name: Counter(counts) for name, counts in self.counts.items()}
+
+    @property
+    def bought(self) -> dict[str, int]:
+        return self.counts["bought"]
+
+    @property
+    def asked(self) -> dict[str, int]:
+        return self.counts["asked"]
+
+    def outcome(self, name: str) -> Outcome:
+        return self.outcomes[_task_id(name)]
+
     def state(self, name: str) -> str:
-        return self._result.task_state(_task_id(name))
+        return self.outcome(name).state
 
     def tries(self, name: str) -> int:
-        return int(self._result.task(_task_id(name)).try_number)
+        return self.outcome(name).tries
 
-    def errors(self, name: str) -> list[BaseException]:
-        return self._errors.get(_task_id(name), [])
+    def errors(self, name: str) -> list[Error]:
+        return self.outcome(name).errors
 
     def final_error(self, name: str) -> str:
         """The words of the error that failed the task for good, with retries left."""
         (error,) = self.errors(name)
-        assert isinstance(error, AirflowFailException)
+        assert error.final
         assert (self.state(name), self.tries(name)) == ("failed", 1)
-        return str(error)
-
-    def xcom(self, name: str, key: str = "return_value") -> Any:
-        return self._result.xcom(_task_id(name), key)
+        return error.text
 
 
 def _task_id(name: str) -> str:
@@ -120,11 +164,19 @@ def _task_id(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def run(run_dag: Callable[..., Any]) -> Iterator[Run]:
-    errors: Errors = {}
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Run:
+    def run_all(file: Path) -> None:
+        file.write_bytes(msgspec.json.encode(_run_all(request.getfixturevalue("run_dag"))))
+
+    file = once_per_run(tmp_path_factory, worker_id, "errors.json", run_all)
+    return msgspec.json.decode(file.read_bytes(), type=Run)
+
+
+def _run_all(run_dag: Callable[..., Any]) -> Run:
+    errors: dict[str, list[Error]] = {}
 
     def note(context: Any) -> None:
-        errors.setdefault(context["ti"].task_id, []).append(context["exception"])
+        errors.setdefault(context["ti"].task_id, []).append(Error.of(context["exception"]))
 
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -132,17 +184,23 @@ def run(run_dag: Callable[..., Any]) -> Iterator[Run]:
         socket.socket() as closed,
     ):
         client = RelaySettings.client
-        patch.setattr(RelaySettings, "client", lambda self: client(self, submit_timeout=SUBMIT_TIMEOUT))
+        patch.setattr(RelaySettings, "client", lambda self: client(self, submit_timeout=self.read_timeout))
         parent = sandbox.add_task(state="completed")
         closed.bind(("127.0.0.1", 0))
         hosts = {
-            "luma_default": sandbox.base_url,
-            "refused": f"http://127.0.0.1:{closed.getsockname()[1]}",
-            "nowhere": "http://no-such-host.invalid",
+            "luma_default": (sandbox.base_url, PATIENCE),
+            "impatient": (sandbox.base_url, SUBMIT_TIMEOUT),
+            "refused": (f"http://127.0.0.1:{closed.getsockname()[1]}", PATIENCE),
+            "nowhere": ("http://no-such-host.invalid", PATIENCE),
         }
-        for conn_id, host in hosts.items():
-            connection = f'{{"conn_type": "luma", "host": "{host}", "password": "{sandbox.api_key}"}}'
-            patch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", connection)
+        for conn_id, (host, seconds) in hosts.items():
+            connection = {
+                "conn_type": "luma",
+                "host": host,
+                "password": sandbox.api_key,
+                "extra": {"read_timeout": seconds},
+            }
+            patch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
 
         def fail(prompt: str, fault: Fault, *, accepted: bool = False, times: int | None = None) -> None:
             for call in ("submit", "extend"):
@@ -169,9 +227,10 @@ def run(run_dag: Callable[..., Any]) -> Iterator[Run]:
             generate("429 for ever")
             fail("<429 for ever>", faults.too_many_requests())
             for name, fault in AMBIGUOUS.items():
-                generate(f"{name} unheard")
+                waits = {"luma_conn_id": "impatient"} if name in SILENT else {}
+                generate(f"{name} unheard", **waits)
                 fail(f"<{name} unheard>", fault)
-                generate(f"{name} accepted")
+                generate(f"{name} accepted", **waits)
                 fail(f"<{name} accepted>", fault, accepted=True)
             generate("on a closed port", luma_conn_id="refused")
             generate("on an unknown host", luma_conn_id="nowhere")
@@ -179,14 +238,30 @@ def run(run_dag: Callable[..., Any]) -> Iterator[Run]:
             LumaExtendVideoOperator(task_id="extend_nobody", luma_task_id="nobody", prompt="<extend nobody>")
             LumaExtendVideoOperator(task_id="extend_dropped", luma_task_id=parent, prompt="<extend dropped>")
             fail("<extend dropped>", faults.drop(), accepted=True)
-        yield Run(run_dag(dag), errors, sandbox)
+        result = run_dag(dag)
+        outcomes = {
+            task_id: Outcome(
+                state=result.task_state(task_id),
+                tries=result.task(task_id).try_number,
+                xcom=result.xcom(task_id),
+                luma_tasks=result.xcom(task_id, "luma_tasks"),
+                errors=errors.get(task_id, []),
+            )
+            for task_id in dag.task_ids
+        }
+        calls = [call for call in sandbox.calls if call.name in ("submit", "extend")]
+        counts = {
+            "bought": Counter(generation.prompt for generation in sandbox.generations),
+            "asked": Counter(call.body["user_prompt"] for call in calls),
+        }
+        return Run(outcomes, counts)
 
 
 def test_what_goes_well_is_bought_once_and_returned(run: Run) -> None:
     assert run.bought["<fine>"] == run.bought["<extend>"] == 1
     assert (run.state("fine"), run.tries("fine")) == ("success", 1)
-    assert list(run.xcom("fine", "luma_tasks")) == [run.xcom("fine")]
-    assert list(run.xcom("extend", "luma_tasks")) == [run.xcom("extend")]
+    for name in ("fine", "extend"):
+        assert list(run.outcome(name).luma_tasks) == [run.outcome(name).xcom]
 
 
 def test_no_prompt_is_bought_twice(run: Run) -> None:
@@ -205,7 +280,6 @@ def test_a_passing_refusal_is_retried_and_buys_once(run: Run, name: str) -> None
     assert (run.asked[f"<{name}>"], run.bought[f"<{name}>"]) == (2, 1)
     if AIRFLOW_V_3_3_PLUS:
         (error,) = run.errors(name)
-        assert isinstance(error, LumaError)
         assert error.retryable
         assert run.tries(name) == 2
 
@@ -219,8 +293,8 @@ def test_retries_come_to_an_end(run: Run) -> None:
 def test_without_a_connection_nothing_was_sent_and_retries_are_used(run: Run, name: str) -> None:
     assert run.state(name) == "failed"
     assert len(run.errors(name)) == (3 if AIRFLOW_V_3_3_PLUS else 1)
-    assert "ambiguous" not in str(run.errors(name)[-1])
-    assert "It is unknown" not in str(run.errors(name)[-1])
+    assert "ambiguous" not in run.errors(name)[-1].text
+    assert "It is unknown" not in run.errors(name)[-1].text
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)

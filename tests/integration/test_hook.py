@@ -13,6 +13,7 @@ from airflow.models.connection import Connection
 
 from airflow_provider_luma.hooks.luma import LumaHook
 from airflow_provider_luma.sandbox import LumaSandbox, faults
+from tests.support.patience import until
 
 API_KEY = "sk-a-key-of-this-test"
 
@@ -126,6 +127,7 @@ class TestTestConnection:
 
         assert not ok
         assert "didn't answer in time" in message
+        until(lambda: connected.count("batch"))
         assert connected.count("batch") == 1
 
     @pytest.mark.parametrize(

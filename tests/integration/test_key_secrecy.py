@@ -33,6 +33,9 @@ PROMPT = "a zeppelin over zanzibar"
 PROGRAM = """
 import json, os, runpy, sys, urllib.request
 
+from tests.support import execution_api
+
+execution_api.leave_out_old_versions()
 dag_file, sandbox_url, prompt, scenarios = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
 
 def steer(method, body=None):

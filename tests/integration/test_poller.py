@@ -154,7 +154,7 @@ class TestBadInput:
         self, connected: LumaSandbox, connect: Connect
     ) -> None:
         connect(connected.base_url, connected.api_key, read_timeout=1, batch_size=10, max_poll_failures=4)
-        good = [connected.add_task(completes_after=1.5) for _ in range(40)]
+        good = [connected.add_task(completes_after=4) for _ in range(40)]
         connected.fail_when("batch", faults.hang(), ids=["bad"])
 
         bad, *others = reports(trigger("bad"), *map(trigger, good))
@@ -164,11 +164,10 @@ class TestBadInput:
         assert verdicts(others) == ["done"] * 40
         hanging = [call.monotonic for call in connected.calls if "bad" in call.ids]
         meanwhile = [
-            call
-            for call in connected.calls
-            if "bad" not in call.ids and hanging[0] < call.monotonic < hanging[0] + 1
+            sum("bad" not in call.ids and begin < call.monotonic < begin + 1 for call in connected.calls)
+            for begin in hanging
         ]
-        assert len(meanwhile) >= 4
+        assert max(meanwhile) >= 4
 
     def test_tasks_that_nobody_asked_for_change_nothing(self, connected: LumaSandbox) -> None:
         connected.add_task("stranger", fails_with="not yours", unasked=True)

@@ -14,7 +14,8 @@ from airflow.sdk import DAG, Param, task
 
 from airflow_provider_luma.sandbox import LumaSandbox, TaskScript, faults
 from airflow_provider_luma.sensors.luma import LumaTaskSensor
-from tests.support.patience import PATIENCE
+from airflow_provider_luma.triggers.luma import LumaTaskTrigger
+from tests.support.patience import PATIENCE, end_execution_timeout
 
 
 @pytest.fixture
@@ -305,17 +306,24 @@ class TestTimeLimits:
         connected: LumaSandbox,
         mode: dict[str, Any],
         log_text: Callable[[], str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         slow = connected.add_task(state="processing")
+        give_up_at = LumaTaskTrigger._give_up_at
+        if mode["deferrable"]:
+            # The hour is over when the trigger begins, however long it took to get there.
+            monkeypatch.setattr(LumaTaskTrigger, "_give_up_at", lambda self: give_up_at(self) - 3600)
+        else:
+            connected.fail_when("batch", faults.latency(0.1), lambda call: end_execution_timeout())
 
-        run = wait([slow], execution_timeout=timedelta(seconds=1.5), retries=1)
+        run = wait([slow], execution_timeout=timedelta(hours=1), timeout=7200, retries=1)
 
         assert run.task_state("wait") == "failed"
         assert run.task("wait").try_number == 2
         text = log_text()
         assert "AirflowTaskTimeout" in text
         if mode["deferrable"]:
-            assert "not finished after the execution_timeout of 1.5 s: 0/1 completed, 1 processing" in text
+            assert "not finished after the execution_timeout of 3600 s: 0/1 completed, 1 processing" in text
 
     @pytest.mark.parametrize("mode", ["deferrable"], indirect=True)
     def test_the_shorter_of_both_time_limits_holds_while_deferred(
@@ -323,7 +331,7 @@ class TestTimeLimits:
     ) -> None:
         slow = connected.add_task(state="processing")
 
-        run = wait([slow], execution_timeout=timedelta(seconds=30), timeout=0.5, retries=1)
+        run = wait([slow], execution_timeout=timedelta(hours=1), timeout=0.5, retries=1)
 
         assert run.task_state("wait") == "failed"
         assert run.task("wait").try_number == 1

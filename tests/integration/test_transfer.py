@@ -20,6 +20,7 @@ from airflow_provider_luma.sandbox.media_host import media_file
 from airflow_provider_luma.transfers.luma_to_object_storage import LumaToObjectStorageOperator
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
 from tests.support import dag_bags
+from tests.support.patience import end_execution_timeout
 
 SIZE = 1_000_000
 EXAMPLE = Path(__file__).parents[2] / "example_dags" / "example_luma_download.py"
@@ -303,9 +304,9 @@ class TestEnding:
     def test_the_tasks_own_time_limit_does_too(
         self, keep: Callable[..., Any], connected: LumaSandbox, folder: Path
     ) -> None:
-        connected.fail_when("media", faults.stall())
+        connected.fail_when("media", faults.stall(), lambda call: end_execution_timeout())
 
-        run = keep([connected.add_task(state="completed")], execution_timeout=timedelta(seconds=1.5))
+        run = keep([connected.add_task(state="completed")], execution_timeout=timedelta(hours=1))
 
         assert run.state == "failed"
         assert names(folder) == []

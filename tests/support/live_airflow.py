@@ -72,7 +72,6 @@ _JOBS: Final = {
     "dag-processor": "DagProcessorJob",
 }
 _POLL_SECONDS: Final = 0.2
-_ANSWER_SECONDS: Final = 30
 # Ends a component when this process is gone, however it went.
 _TIED: Final = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
 
@@ -200,7 +199,7 @@ class LiveAirflow:
             answer = self._session.post(
                 f"{self.base_url}/auth/token",
                 json={"username": user, "password": self.password(user)},
-                timeout=_ANSWER_SECONDS,
+                timeout=PATIENCE,
             )
             answer.raise_for_status()
             self._tokens[user] = answer.json()["access_token"]
@@ -217,7 +216,7 @@ class LiveAirflow:
         """
         headers = {"Authorization": f"Bearer {self.token(user)}"} if user else {}
         return self._session.request(
-            method, f"{self.base_url}/api/v2{path}", headers=headers, timeout=_ANSWER_SECONDS, **arguments
+            method, f"{self.base_url}/api/v2{path}", headers=headers, timeout=PATIENCE, **arguments
         )
 
     def run_cli(self, *arguments: str) -> str:
@@ -461,4 +460,4 @@ def _kill(processes: list[psutil.Process]) -> None:
             process.send_signal(signal.SIGKILL)
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(processes, timeout=10)
+    psutil.wait_procs(processes, timeout=PATIENCE)

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import requests
 
+from tests.support.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -29,16 +31,16 @@ def test_it_prints_address_and_login_and_ctrl_c_ends_everything() -> None:
         assert login is not None, printed
         address, user, password = login.groups()
         token = requests.post(
-            f"{address}/auth/token", json={"username": user, "password": password}, timeout=30
+            f"{address}/auth/token", json={"username": user, "password": password}, timeout=PATIENCE
         ).json()["access_token"]
         runs = requests.get(
-            f"{address}/api/v2/dags/~/dagRuns", headers={"Authorization": f"Bearer {token}"}, timeout=30
+            f"{address}/api/v2/dags/~/dagRuns", headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE
         ).json()["dag_runs"]
         processes = psutil.Process(demo.pid).children(recursive=True)
 
         demo.send_signal(signal.SIGINT)
 
-        assert demo.wait(60) == 0
+        assert demo.wait(PATIENCE) == 0
     assert {run["dag_id"] for run in runs} == {"example_luma_pipeline", "example_luma_wait"}
     assert len(processes) >= 4
     assert not [process for process in processes if process.is_running()]

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from tests.support.live_airflow import COMPONENTS, LiveAirflow
+from tests.support.patience import PATIENCE
 
 DAG = """
 from __future__ import annotations
@@ -74,4 +75,4 @@ def test_nothing_is_left_after_closing(airflow: LiveAirflow) -> None:
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
     assert not airflow.home.exists()
     with pytest.raises(requests.ConnectionError):
-        requests.get(airflow.base_url, timeout=5)
+        requests.get(airflow.base_url, timeout=PATIENCE)

@@ -101,7 +101,7 @@ def begin(airflow: LiveAirflow, sandbox: LumaSandbox, prompts: list[str], run_id
 
 
 def check_finished(airflow: LiveAirflow, sandbox: LumaSandbox, prompts: list[str], run_id: str) -> None:
-    assert airflow.wait_for_run("list", run_id, timeout=240) == "success"
+    assert airflow.wait_for_run("list", run_id) == "success"
     bought = sold(sandbox, prompts)
     assert [len(ids) for ids in bought.values()] == [1, 1, 1, 1]
     assert airflow.xcom("list", run_id, "buy") == [bought[prompt][0] for prompt in prompts]

@@ -12,6 +12,7 @@ import requests
 
 from airflow_provider_luma.sandbox import Fault, LumaSandbox, faults
 from airflow_provider_luma.sandbox.rewrites import ID_BESIDE_ERROR_FORMS
+from tests.support.patience import PATIENCE, until
 
 WHOLE_ANSWERS = [
     faults.unauthorized(),
@@ -128,11 +129,12 @@ class TestConnections:
         self, sandbox: LumaSandbox, client: Any, task_id: str, fault: Fault, error: type[Exception]
     ) -> None:
         sandbox.fail_next("batch", fault)
-        client.timeout = 0.5
+        client.timeout = 0.5 if fault.name in ("hang", "stall") else PATIENCE
         with pytest.raises(error):
             client.batch(task_id)
+        until(lambda: sandbox.calls)
         assert sandbox.calls[-1].status == (None if fault.silent else 200)
-        client.timeout = 10
+        client.timeout = PATIENCE
         assert client.batch(task_id).json()[0]["id"] == task_id
 
     def test_a_reset_is_a_reset(self, sandbox: LumaSandbox, client: Any) -> None:
@@ -209,13 +211,14 @@ class TestPaidOnce:
         self, sandbox: LumaSandbox, client: Any, task_id: str, fault: Fault, call: Any, accepted: bool
     ) -> None:
         sandbox.fail_next(call, fault, accepted=accepted)
-        client.timeout = 0.3
+        client.timeout = 0.3 if fault.name == "hang" else PATIENCE
         try:
             answer = client.submit() if call == "submit" else client.extend(task_id)
             outcome: object = (answer.status_code, answer.content)
         except requests.RequestException:
             outcome = None
         assert outcome == (None if fault.silent else (fault.status, fault.body))
+        until(lambda: sandbox.count(call))
         assert len(sandbox.generations) == accepted
         assert sandbox.spent_usd == (0.32 if accepted else 0)
         assert sandbox.calls[-1].generation == (sandbox.generations[0].id if accepted else None)

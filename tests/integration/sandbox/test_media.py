@@ -110,7 +110,7 @@ class TestLinks:
             client = client_of(sandbox)
             url = client.single(sandbox.add_task(state="completed")).json()["video"]["url"]
             sandbox.advance(61)
-            answer = client.session.get(url, timeout=10)
+            answer = client.session.get(url, timeout=PATIENCE)
             assert answer.status_code == status
             assert ("ExpiredToken" in answer.text) == (status == 400)
 
@@ -200,7 +200,7 @@ class TestFaults:
         sandbox.fail_when("batch", faults.dead_preferred_link(code))
         (task,) = client.batch(task_id).json()
         urls = task["video"]["download_url"], task["video"]["url"]
-        assert [client.session.get(url, timeout=10).status_code for url in urls] == [code, 200]
+        assert [client.session.get(url, timeout=PATIENCE).status_code for url in urls] == [code, 200]
 
     def test_a_redirect_leads_where_it_was_told(
         self, sandbox: LumaSandbox, client: Any, task_id: str
