@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bound the delays that a server asks for: the only place where that is done."""
+"""Read and bound the delays that servers ask for."""
 
 from __future__ import annotations
 
@@ -16,16 +16,26 @@ A date far away would raise OverflowError in each of the scheduler's loops and s
 """
 
 
+MAX_RETRY_AFTER: Final = 60.0
+"""
+Seconds: the longest ``Retry-After`` that a call waits out by itself.
+
+A query that the relay asks to wait longer fails instead, and its error carries the delay.
+"""
+
+
 def parse_retry_after(value: str | None) -> float | None:
     """
     Read a ``Retry-After`` header: seconds or an HTTP date.
 
-    :param value: The header as it came.
-    :return: Seconds from now, between 0 and :data:`MAX_DELAY`; ``None`` when there is none that is legible.
+    :param value: The header as received.
+    :return: Seconds from now, between 0 and :data:`MAX_DELAY`; ``None`` when it is absent or illegible.
     """
+    # urllib3's Retry.parse_retry_after raises ValueError for thousands of digits and for the year 99999, and
+    # Dag files that import this module must not load urllib3.
     text = (value or "").strip()
     if re.fullmatch(r"[0-9]+", text, re.ASCII):
-        # No int(): Python refuses to read thousands of digits.
+        # int() raises ValueError for thousands of digits.
         return MAX_DELAY if len(text.lstrip("0")) > 4 else min(float(text), MAX_DELAY)
     try:
         moment = email.utils.parsedate_to_datetime(text).timestamp()
@@ -38,7 +48,7 @@ def delay_before_retry(asked: float | None, *, own: float) -> float:
     """
     Return the seconds to wait before trying again.
 
-    :param asked: What the server asks for, if it does.
-    :param own: The delay that the user has set; it is never undercut.
+    :param asked: The delay that the server asks for, if any.
+    :param own: The delay that the user has set, which is the least.
     """
     return own if asked is None else max(own, min(asked, MAX_DELAY))

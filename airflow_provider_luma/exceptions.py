@@ -38,14 +38,15 @@ __all__ = [
 ]
 
 
-def shorten_ids(ids: Sequence[str], limit: int = 10) -> str:
+def shorten_ids(ids: Sequence[str], limit: int = 10, *, separator: str = ", ") -> str:
     """
     Join ids for a message, naming the first *limit* and counting the rest.
 
-    :param ids: The ids to name.
+    :param ids: The ids to name, each perhaps with a remark.
     :param limit: How many to name before the rest is only counted.
+    :param separator: What to put between them.
     """
-    named = ", ".join(ids[:limit])
+    named = separator.join(ids[:limit])
     return f"{named} and {len(ids) - limit} more" if len(ids) > limit else named
 
 

@@ -1,80 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the end of a waiting to what Airflow does about it; and how long a deferred task may wait."""
+"""Map the result of a wait to the exception that Airflow expects, and find a deferral's time limit."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 
 from airflow_provider_luma.exceptions import LumaError, LumaUnavailableError
+from airflow_provider_luma.waiting.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
     from airflow_provider_luma.waiting.progress import Report
 
-TimedOutBy = Literal["timeout", "execution_timeout"]
-
 DEFER_GRACE = timedelta(minutes=2)
-"""A trigger ends by itself at its deadline, and says why; Airflow's own timeout is for one that doesn't."""
+"""A trigger ends at its deadline and says why; Airflow's own timeout is for one that doesn't."""
 
 
-class TimeLimit(NamedTuple):
+def time_limit(
+    operator: BaseOperator, context: Context | None = None, *, timeout: float, deadline: float | None = None
+) -> TimeLimit:
     """
-    When a deferred task has to come to its end.
-
-    :param deadline: Seconds since the epoch.
-    :param waited: What runs out then, for messages.
-    :param timed_out_by: Which of the task's time limits it is.
-    """
-
-    deadline: float
-    waited: str
-    timed_out_by: TimedOutBy
-
-    @property
-    def defer_timeout(self) -> timedelta:
-        """What to give Airflow as the deferral's own timeout."""
-        return timedelta(seconds=max(0.0, self.deadline - time.time())) + DEFER_GRACE
-
-
-def time_limit(operator: BaseOperator, context: Context, *, deadline: float, timeout: float) -> TimeLimit:
-    """
-    Find which limit ends a deferral: Airflow applies no ``execution_timeout`` of its own meanwhile.
+    Return the limit that ends a deferral: Airflow applies no ``execution_timeout`` of its own meanwhile.
 
     :param operator: The task.
-    :param context: Its context.
-    :param deadline: When its *timeout* runs out, in seconds since the epoch.
-    :param timeout: The whole of it, in seconds, for messages.
+    :param context: Its context; ``None`` when it starts in the triggerer, which alone knows the deadline.
+    :param timeout: The task's own timeout, in seconds.
+    :param deadline: When that runs out, in seconds since the epoch.
     """
-    if operator.execution_timeout is not None:
-        end = (context["ti"].start_date + operator.execution_timeout).timestamp()
-        if end < deadline:
-            seconds = operator.execution_timeout.total_seconds()
-            return TimeLimit(end, f"the execution_timeout of {seconds:g} s", "execution_timeout")
-    return TimeLimit(deadline, f"the timeout of {timeout:g} s", "timeout")
+    grace = DEFER_GRACE.total_seconds()
+    limit = TimeLimit(seconds=timeout, deadline=deadline, grace=grace)
+    if operator.execution_timeout is None:
+        return limit
+    seconds = operator.execution_timeout.total_seconds()
+    if context is not None and deadline is not None:
+        end = context["ti"].start_date.timestamp() + seconds
+        by_execution = TimeLimit(seconds=seconds, name="execution_timeout", deadline=end, grace=grace)
+        return by_execution if end < deadline else limit
+    # Airflow ends this deferral at the execution_timeout in any case.
+    if seconds < timeout:
+        return TimeLimit(seconds=seconds, name="execution_timeout")
+    return TimeLimit(seconds=timeout, grace=min(grace, seconds - timeout))
 
 
-def check_report(report: Report, *, timed_out_by: TimedOutBy, timeout_error: type[Exception]) -> None:
+def check_report(report: Report, *, timeout_error: type[Exception]) -> None:
     """
-    Raise what Airflow understands, unless the waiting has come to its good end.
+    Raise the exception that Airflow expects, unless the verdict is ``done``.
 
-    :param report: How it ended.
-    :param timed_out_by: Which time limit its deadline stood for.
-    :param timeout_error: What to raise when the task's own ``timeout`` is over.
+    :param report: How the wait ended.
+    :param timeout_error: What to raise when the task's own ``timeout`` ran out.
     :raises AirflowFailException: when no retry can help.
-    :raises AirflowTaskTimeout: when the ``execution_timeout`` is over; may be retried.
-    :raises LumaUnavailableError: when the relay could not be asked; may be retried.
+    :raises AirflowTaskTimeout: when the ``execution_timeout`` ran out; may be retried.
+    :raises LumaUnavailableError: when too many polls in a row failed; may be retried.
     """
     match report.verdict:
         case "done":
             return
-        case "timed_out" if timed_out_by == "execution_timeout":
+        case "timed_out" if report.timed_out_by == "execution_timeout":
             raise AirflowTaskTimeout(report.message)
         case "timed_out":
             raise timeout_error(report.message)
@@ -87,7 +74,7 @@ def check_report(report: Report, *, timed_out_by: TimedOutBy, timeout_error: typ
 @contextmanager
 def final_errors_fail_the_task() -> Iterator[None]:
     """
-    Let an error that no retry can mend fail the task at once, without using up its retries.
+    Fail the task at once, without its retries, when an error says that no retry can help.
 
     :raises AirflowFailException: in place of a :class:`LumaError` that is not retryable.
     """

@@ -21,14 +21,14 @@ _ABSENT: Final = object()
 
 
 class _TaskStateStore:
-    """Airflow's task state store, with values that stay as long as the task instance does."""
+    """Airflow's task state store, with one retention for all values."""
 
-    def __init__(self, store: Any, *, lost_is_absent: bool) -> None:
+    def __init__(self, store: Any, *, lost_is_absent: bool, retention: timedelta | None) -> None:
         from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
         self._store = store
         self._lost_is_absent = lost_is_absent
-        self._retention: timedelta = NEVER_EXPIRE
+        self._retention: timedelta = NEVER_EXPIRE if retention is None else retention
 
     def get(self, key: str) -> Any:
         value = self._store.get(key, _ABSENT)
@@ -44,16 +44,21 @@ class _TaskStateStore:
         self._store.set(key, value, retention=self._retention)
 
 
-def task_state_store(context: Context, *, lost_is_absent: bool = False) -> StateStore | None:
+def task_state_store(
+    context: Context, *, lost_is_absent: bool = False, retention: timedelta | None = None
+) -> StateStore | None:
     """
     Return what outlives a try, or ``None`` on an Airflow that has nothing of the kind.
 
     :param context: The task's context.
     :param lost_is_absent: Whether a value that was written and is lost reads as ``None``, for what is kept
         for speed alone. Otherwise reading it raises ``LumaStorageError``.
+    :param retention: How long Airflow keeps the values. Default: as long as the task instance.
     """
     store = context.get("task_state_store")
-    return None if store is None else _TaskStateStore(store, lost_is_absent=lost_is_absent)
+    if store is None:
+        return None
+    return _TaskStateStore(store, lost_is_absent=lost_is_absent, retention=retention)
 
 
 def is_emptied_on_success() -> bool:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Make text from outside safe to log, store and print: the only place where that is done.
+Make text from outside safe to log, store and print.
 
 A relay's texts reach logs, XComs, terminals and browsers. They may carry escape sequences, characters that
 reverse the reading direction, the API key in one of many spellings, or megabytes.
@@ -9,7 +9,7 @@ reverse the reading direction, the API key in one of many spellings, or megabyte
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 MAX_TEXT: Final = 500
@@ -20,7 +20,7 @@ MAX_PROMPT: Final = 6_000
 
 _SHOWN: Final = 120
 _SHOWN_OF_FIELDS: Final = 200
-# Below this length a key is a placeholder such as "key", which stands in ordinary words too.
+# A shorter key is a placeholder such as "key", which ordinary words may contain.
 _SHORTEST_MASKED: Final = 8
 _LONGEST_SPELLING: Final = 8
 _BLANKS: Final = re.compile("[\t-\r\x85\u2028\u2029]+")
@@ -34,9 +34,9 @@ _UNSAFE: Final = re.compile(
 
 class Cleaner:
     """
-    Clean text from outside: one line, no invisible characters, no key, and not longer than asked.
+    Clean text from outside: one line, no invisible characters, no API key, and a bounded length.
 
-    :param secret: The API key; each spelling of it becomes ``***``. Empty means that there is none.
+    :param secret: The API key; each spelling of it becomes ``***``. Empty when there is none.
     """
 
     def __init__(self, secret: str = "") -> None:
@@ -48,18 +48,18 @@ class Cleaner:
         """
         Clean one text. The work is bounded by *limit*, however long the text is.
 
-        :param text: The text as it came.
+        :param text: The text as received.
         :param limit: How many characters to keep; a longer text ends with an ellipsis.
         """
         head = text[: 4 * limit + self._margin]
         if not head.isprintable():
             head = _UNSAFE.sub("", _BLANKS.sub(" ", head))
         if self._secret is not None:
-            # The search for each spelling is slow, and most texts can't hold any.
+            # The search for every spelling is slow, and most texts can't contain one.
             if self._plain in head or "\\" in head or "%" in head or "&#" in head:
                 head = self._secret.sub("***", head)
             if len(text) > 4 * limit + self._margin:
-                # The key may have been cut in two there.
+                # The end may be a part of the key, which the search doesn't find.
                 head = head[: -self._margin]
         return head if len(head) <= limit else f"{head[:limit]}…"
 
@@ -67,7 +67,7 @@ class Cleaner:
         """
         Whether a text in a JSON document may have to be cleaned of anything but its length.
 
-        One look at the whole document costs a hundredth of a look at each of its texts.
+        Checking the whole document takes a hundredth of the time for all of its texts.
 
         :param document: Valid JSON in UTF-8; its own line breaks don't count.
         """
@@ -79,12 +79,12 @@ class Cleaner:
 
 
 clean_text: Final = Cleaner()
-"""Cleans where no key is known."""
+"""Clean where no key is known."""
 
 
 def shorten(text: str, limit: int = _SHOWN) -> str:
     """
-    Cut a text, such as a prompt or a base64 image, to what a log can bear, and say how long it is.
+    Cut a text, such as a prompt or a base64 image, for a log, and say how long it is.
 
     :param text: The text.
     :param limit: How many characters to keep.
@@ -92,11 +92,23 @@ def shorten(text: str, limit: int = _SHOWN) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
+def shorten_list(items: Sequence[str], limit: int = 10, separator: str = ", ") -> str:
+    """
+    Join the first items of a list, such as ids, and count the rest.
+
+    :param items: The items.
+    :param limit: How many to name.
+    :param separator: What to put between them.
+    """
+    named = separator.join(items[:limit])
+    return f"{named} and {len(items) - limit} more" if len(items) > limit else named
+
+
 def shorten_texts(value: Any) -> Any:
     """
     Cut the long texts in a value.
 
-    :param value: A text, or lists and dictionaries of such.
+    :param value: A text, or lists and dictionaries of texts.
     """
     if isinstance(value, str):
         return shorten(value, _SHOWN_OF_FIELDS)

@@ -14,6 +14,9 @@ from airflow_provider_luma.exceptions import LumaConfigError
 MAX_SECONDS: Final = 86_400.0
 """A day: the longest time that one call or one pause may take."""
 
+FLAGS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+"""How a truth value may be written where only text can be given, in lower case."""
+
 _SHOWN: Final = 80
 _MOST_BITS: Final = 64
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Downloading from the sandbox: one large file beside curl, and many files beside ``xargs -P8 curl``.
+Compare downloads from the sandbox with curl: one large file, and many files with ``xargs -P8 curl``.
 
     python benchmarks/download.py [--rounds 5] [--folder DIR]
 
-Ours is the whole path of the transfer operator below Airflow: links from the relay, checks of addresses,
-formats and lengths, SHA-256, temporary names and renames; curl writes what comes. Ours and curl take turns,
-and the order of a pair changes with each round. Each of our downloads runs in a new process, which reports
-its own wall time, CPU time and memory: its peak above what it held, everything imported, before it began.
+Ours is the whole path of the transfer operator below Airflow: URLs from the relay, checks of addresses,
+formats and lengths, SHA-256, temporary names and renames; curl only writes what it receives. Ours and curl
+take turns, and the order of a pair changes with each round. Each of our downloads runs in a new process,
+which reports its own wall time, CPU time and memory: its peak above what it held, everything imported, at
+the start.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ with settings.client() as client:
     store = FileStore(LocalFileSystem(), folder, label=folder, owner="benchmark")
     downloader = Downloader(client, store, Route.of(settings))
     with open("/proc/self/clear_refs", "w") as clear_refs:
-        clear_refs.write("5")  # The peak is now what is held now.
+        clear_refs.write("5")  # Reset the peak to what is held now.
     idle, cpu, started = memory("VmRSS"), time.process_time(), time.perf_counter()
     records = list(downloader.run(ids))
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
@@ -59,7 +60,7 @@ print(json.dumps([seconds, cpu, memory("VmHWM") - idle, sum(record.bytes for rec
 
 
 class Run(NamedTuple):
-    """What a download took: seconds of wall and CPU time, and bytes of memory where they are known."""
+    """Hold what a download took: seconds of wall and CPU time, and bytes of memory if known."""
 
     wall: float
     cpu: float
@@ -67,7 +68,7 @@ class Run(NamedTuple):
 
 
 class Case(NamedTuple):
-    """Files to download, and how curl does that."""
+    """Hold the files to download, and the name of curl's way to do so."""
 
     name: str
     rival: str
@@ -116,7 +117,7 @@ def measure(
         return run(case, sandbox, folder)
     finally:
         shutil.rmtree(folder)
-        # What was written before must not be on its way to the disk in the next one's time.
+        # Otherwise writing these files to the disk would count as the next download's time.
         os.sync()
 
 
@@ -125,8 +126,8 @@ def compare(case: Case, sandbox: SandboxProcess, root: Path, rounds: int) -> Non
     for number in range(rounds):
         print(f"\r{case.name}: round {number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
         order = (ours, curl) if number % 2 else (curl, ours)
-        runs = {run.__name__: measure(run, case, sandbox, root) for run in order}
-        pairs.append((runs["ours"], runs["curl"]))
+        measured = {run.__name__: measure(run, case, sandbox, root) for run in order}
+        pairs.append((measured["ours"], measured["curl"]))
     print("\r\033[K", end="", file=sys.stderr)
     ratios = sorted(theirs.wall / mine.wall for mine, theirs in pairs)
     for name, runs in (("ours, with SHA-256", [p[0] for p in pairs]), (case.rival, [p[1] for p in pairs])):
@@ -153,7 +154,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--folder", type=Path, help="where files go, and are removed; default: a temporary one"
+        "--folder", type=Path, help="where to write and remove files; default: a temporary folder"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder, SandboxProcess() as sandbox:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What it costs to wait: a thousand deferred tasks with ten Luma ids each, in four designs.
+What waiting costs: a thousand deferred task instances with ten Luma tasks each, in seven designs.
 
     python -m benchmarks.waiting [--waiters 1000] [--ids 10] [--interval 5] [--repeat 1]
 
@@ -18,16 +18,16 @@ HttpTrigger per id
     the task's state is final. (The provider's own ``HttpEventTrigger`` loops too, but reloads the module of
     its check at every poll, which costs far more.)
 plain loop, our client
-    The floor: one asyncio loop without Airflow that asks for all open ids, a hundred a call, four calls at a
+    The floor: one asyncio loop without Airflow that polls all open ids, a hundred a call, four calls at a
     time, by ``LumaClient`` in threads.
 plain loop, requests
     The same with a bare ``requests`` session and json, as one would write it by hand.
 plain loop, aiohttp
     The same with aiohttp and json: no retries, no error texts, no checks, no threads.
 
-Triggers start within the first interval, fifty at a time: so many a triggerer takes over in one of its loops
-(``[triggerer] max_trigger_to_select_per_loop``). Tasks complete evenly between the fourth and the ninth
-interval, in random order. What the first use imports is done before.
+Triggers start within the first interval, fifty at a time, as many as a triggerer takes over in one of its
+loops (``[triggerer] max_trigger_to_select_per_loop``). Tasks complete evenly between the fourth and the ninth
+interval, in random order. Imports of the first use are done before.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 
@@ -68,7 +68,7 @@ def percentile(values: list[float], percent: float) -> float:
 
 
 class Race:
-    """One design's wait: who waits for what, where, and when each wait ended."""
+    """The waits of one design: for which ids, at which relay, and when each ended."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.base_url: str = order["base_url"]
@@ -96,52 +96,35 @@ async def ours(race: Race) -> None:
             race.rounds.append((sum(len(call.ids) for call in calls), len(calls)))
             return calls
 
-    poller.Schedule = Counted  # type: ignore[misc]
-    deadline = time.time() + 3600
+    limit = {"seconds": 3600, "deadline": time.time() + 3600}
 
     async def wait(number: int, ids: list[str]) -> None:
         await asyncio.sleep(race.pause_before(number))
-        trigger = LumaTaskTrigger(luma_task_ids=ids, poll_interval=race.interval, deadline=deadline)
+        trigger = LumaTaskTrigger(luma_task_ids=ids, poll_interval=race.interval, time_limit=limit)
         async for event in trigger.run():
             assert event.payload["verdict"] == "done"
             race.end(number)
 
-    await asyncio.gather(*(wait(number, ids) for number, ids in enumerate(race.waits)))
+    with patch.object(poller, "Schedule", Counted):
+        await asyncio.gather(*(wait(number, ids) for number, ids in enumerate(race.waits)))
 
 
 async def unshared(race: Race) -> None:
     from airflow_provider_luma.triggers import luma
-    from airflow_provider_luma.waiting.schedule import PollResult
+    from airflow_provider_luma.waiting.calls import PollResult
 
-    class Alone:
-        """A subscription that nobody shares."""
+    async def follow_alone(
+        connection: str, load_settings: Any, tracker: Any, *, interval: float, **others: Any
+    ) -> Any:
+        client = (await load_settings()).client(max_retries=0)
+        while (verdict := tracker.verdict(timed_out=False)) == "waiting":
+            await asyncio.sleep(interval)
+            ids = tracker.progress.open_ids
+            tracker.on_answer(PollResult(await asyncio.to_thread(client.get_tasks, ids), ids, None))
+        return verdict
 
-        waiters = 1
-        max_poll_failures = 20
-        timed_out = False
-
-        def __init__(self, load_settings: Callable[[], Awaitable[Any]], ids: Any, take: Any, interval: float):
-            self.poller = self
-            self.load_settings = load_settings
-            self.ids = list(ids)
-            self.take = take
-            self.interval = interval
-
-        async def end(self) -> None:
-            client = (await self.load_settings()).client(max_retries=0)
-            while self.ids:
-                await asyncio.sleep(self.interval)
-                tasks = await asyncio.to_thread(client.get_tasks, self.ids)
-                self.ids = list(self.take(PollResult(tasks, self.ids, None)))
-
-    @contextmanager
-    def unshared_poll(
-        connection: str, load_settings: Any, ids: Any, take: Any, *, interval: float, **others: Any
-    ) -> Iterator[Any]:
-        yield Alone(load_settings, ids, take, interval)
-
-    luma.shared_poll = unshared_poll  # type: ignore[assignment]
-    await ours(race)
+    with patch.object(luma, "follow_shared", follow_alone):
+        await ours(race)
 
 
 async def http_trigger(race: Race) -> None:
@@ -152,7 +135,7 @@ async def http_trigger(race: Race) -> None:
         async def run(self) -> AsyncIterator[TriggerEvent]:
             hook = self._get_async_hook()
             while True:
-                response = await self._get_response(hook)
+                response = await self._get_response(hook)  # type: ignore[no-untyped-call]
                 if response.json()["state"] in FINAL:
                     yield TriggerEvent(response.json())
                     return
@@ -177,7 +160,7 @@ async def http_trigger(race: Race) -> None:
 
 
 async def plain(race: Race, ask: Callable[[list[str]], Awaitable[dict[str, str]]]) -> None:
-    """Poll all open ids in batches; ``ask`` tells the states of one batch."""
+    """Poll all open ids in batches; ``ask`` returns the states of one batch."""
     open_ids = {task_id: number for number, ids in enumerate(race.waits) for task_id in ids}
     left = [len(ids) for ids in race.waits]
     places = asyncio.Semaphore(CONCURRENCY)
@@ -244,7 +227,7 @@ async def plain_aiohttp(race: Race) -> None:
         await plain(race, ask)
 
 
-DESIGNS: dict[str, tuple[str, Callable[[Race], Awaitable[None]]]] = {
+DESIGNS: dict[str, tuple[str, Callable[[Race], Coroutine[Any, Any, None]]]] = {
     "ours": ("ours", ours),
     "quiet": ("ours, quiet", ours),
     "unshared": ("ours, unshared", unshared),
@@ -291,11 +274,11 @@ async def measure(design: str, race: Race) -> dict[str, Any]:
 
 
 def run_design(design: str) -> None:
-    """Import, say that it can start, take the order from stdin, and tell the result."""
+    """Import, report readiness, read the order from stdin, and print the result."""
     if design not in ("plain", "requests", "aiohttp"):
         from airflow.sdk.log import configure_logging
 
-        # As in a triggerer, only that nobody reads it.
+        # As in a triggerer, but written to nowhere.
         log = Path(os.devnull).open("wb", buffering=0)  # noqa: SIM115
         level = "WARNING" if design == "quiet" else "INFO"
         configure_logging(json_output=True, log_level=level, output=log, sending_to_supervisor=True)
@@ -333,7 +316,7 @@ def compete(design: str, waiters: int, ids_each: int, interval: float) -> dict[s
         ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            # One wait before the race: what the first use imports and caches, a triggerer has already.
+            # One wait before the race: a triggerer has imported and cached already what the first use needs.
             order = {
                 "base_url": sandbox.base_url,
                 "api_key": sandbox.api_key,
@@ -347,22 +330,23 @@ def compete(design: str, waiters: int, ids_each: int, interval: float) -> dict[s
             ids = sandbox.add_tasks(TaskScript(completes_after=after) for after in completions)
             waits = [ids[start : start + ids_each] for start in range(0, count, ids_each)]
             print(json.dumps({"interval": interval, "waits": waits}), file=process.stdin, flush=True)
-            # By then everybody is polling, and nothing is completed for another interval.
+            # By then every design polls, and no task is completed for another interval.
             time.sleep(interval * 2.75)
             before = sandbox.counts
             time.sleep(interval)
             after = sandbox.counts
-            result = json.loads(process.stdout.readline())
+            result: dict[str, Any] = json.loads(process.stdout.readline())
         counts = sandbox.counts
-        finished = {times.id: times.finished_at for times in sandbox.times()}
+        finished = {times.id: times.finished_at or math.inf for times in sandbox.times()}
     detection = [
         ended - max(finished[task_id] for task_id in wait)
         for wait, ended in zip(waits, result["ended"], strict=True)
     ]
+    excess = [made - math.ceil(ids / BATCH_SIZE) for ids, made in result["rounds"]]
     return result | {
         "calls": counts["batch"] + counts["single"],
         "calls_per_interval": sum(after[name] - before[name] for name in ("batch", "single")),
-        "excess": max((made - math.ceil(ids / BATCH_SIZE) for ids, made in result["rounds"]), default=None),
+        "excess": max(excess) if excess else None,
         "memory_per_id": result["memory"] / count,
         "detection_p50": statistics.median(detection),
         "detection_p99": percentile(detection, 99),

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a hundred waiting sensors cost a live Airflow: scheduler, triggerer, LocalExecutor.
+What a hundred waiting sensors cost a live Airflow with scheduler, triggerer and LocalExecutor.
 
     python -m benchmarks.waiting_live [--sensors 100] [--interval 15] [--completes-after 180]
 
-One Airflow runs one Dag per mode, one after the other: so many mapped sensors with one Luma id each. All
-tasks are completed at the same time after the run's start. Worker processes are counted from Airflow's own
-event log; CPU time is that of all its processes and all that they have started, and in a row of its own
-without what it takes to idle for as long.
+One Airflow runs one Dag per mode, one after the other: as many mapped sensors with one Luma id each. All Luma
+tasks are completed at the same time after the start of the Dag run. Airflow's own event log counts the worker
+processes; CPU time is that of all its processes and their children, and in a row of its own without the time
+that an idle Airflow takes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,13 @@ for mode, arguments in {modes!r}.items():
 
 
 def cpu_seconds(airflow: LiveAirflow) -> float:
-    """CPU time of all processes of this Airflow, and of those that they have started and outlived."""
+    """Return the CPU time of all processes of this Airflow, and of their children that have ended."""
     total = 0.0
     for pid in airflow.pids():
         try:
             total += sum(psutil.Process(pid).cpu_times()[:4])
         except psutil.NoSuchProcess:
-            # Its parent has its time now.
+            # Its time has been added to its parent's.
             continue
     return total
 
@@ -106,7 +107,7 @@ def main() -> None:
             for mode in modes:
                 results[mode] = run_mode(airflow, sandbox, mode, arguments.sensors, arguments.completes_after)
                 print(f"{mode}: done", file=sys.stderr)
-    rows = [
+    rows: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
         ("worker processes started", lambda r: f"{r['starts']}"),
         ("wall time", lambda r: f"{r['wall']:.0f} s"),
         ("CPU, all Airflow processes", lambda r: f"{r['cpu']:.0f} s"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wire: a client of the relays' Luma API that knows nothing of Airflow."""
+"""Call the Luma API of a relay; nothing here imports Airflow."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Luma API of a relay, call by call."""
+"""Call the Luma API of a relay."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from airflow_provider_luma.client.balance import Balance, decode_balance
 from airflow_provider_luma.client.certainty import (
     Booked,
     Refused,
-    SubmitEnd,
+    SubmitOutcome,
     Unknown,
-    end_of_answer,
-    end_of_connection,
+    outcome_of_answer,
+    outcome_of_connection,
 )
 from airflow_provider_luma.client.models import (
     ExtensionRequest,
@@ -38,16 +38,16 @@ from airflow_provider_luma.exceptions import (
     LumaTaskNotFoundError,
 )
 from airflow_provider_luma.text import Cleaner
-from airflow_provider_luma.validation import whole_number
+from airflow_provider_luma.validation import json_body, shown, whole_number
 
 log = logging.getLogger(__name__)
 
 DEFAULT_BATCH_SIZE: Final = 100
-# Nobody's task, in a form that every relay takes for an id.
+# The id of no task, in a form that every relay accepts.
 _PROBE_ID: Final = "00000000-0000-4000-8000-000000000000"
-# An answer may repeat records and hold some that nobody asked for, but not a flood of them.
+# An answer may repeat records and hold some that weren't requested, but not a flood of them.
 _RECORDS_PER_ID: Final = 4
-_RECORDS_BESIDE: Final = 1000
+_OTHER_RECORDS: Final = 1000
 # A batch, its halves and its quarters.
 _MANY_REFUSALS: Final = 7
 _KIB: Final = 1024
@@ -59,33 +59,33 @@ def answer_bound(ids: int) -> int:
     Return how many bytes an answer about so many tasks may have.
 
     A task has 2 to 3 KiB. The longest prompt, which some relays escape and repeat in the envelope's row,
-    makes it some 60 KiB, and a relay may repeat the image that a request carried as base64. Without a bound,
-    a few KiB of gzip would unpack to gigabytes.
+    makes it some 60 KiB, and a relay may repeat the base64 image of a request. Without a bound, a few KiB of
+    gzip would unpack to gigabytes.
 
-    :param ids: How many tasks were asked for.
+    :param ids: How many tasks were requested.
     """
     return 16 * _MIB + 64 * _KIB * ids
 
 
 class LumaClient:
     """
-    A client of one relay with one key: a context manager, safe to share between threads.
+    Call one relay with one key; a context manager, safe to share between threads.
 
-    Queries cost nothing and are retried on passing faults. Submits and extends cost money and are
+    Queries cost nothing and are retried after passing faults. Submits and extends cost money and are
     sent exactly once.
 
-    :param base_url: The relay's address, for example ``https://xuedingmao.online``; https when it has
-        no scheme, a path prefix is honoured.
+    :param base_url: The relay's URL, for example ``https://xuedingmao.online``; https when it has no scheme.
+        A path prefix is kept.
     :param api_key: The relay's API key.
     :param batch_size: How many ids one batch query carries at most.
-    :param connect_timeout: Seconds for establishing a connection.
-    :param read_timeout: Seconds for the answer to a query.
-    :param submit_timeout: Seconds for the answer to a submit; giving up early leaves it ambiguous.
-        Default: two minutes, or ``read_timeout`` if that is longer.
-    :param verify: Whether to check the TLS certificate, or the path of a CA bundle to check it with.
-    :param proxies: Proxies by scheme, as ``requests`` takes them. Without them the environment's are used.
-    :param max_retries: How often a query is sent again on a passing fault, with growing pauses.
-    :raises LumaConfigError: when an argument is unusable.
+    :param connect_timeout: Seconds to establish a connection.
+    :param read_timeout: Seconds until the answer to a query.
+    :param submit_timeout: Seconds until the answer to a submit; a submit that runs into it has an unknown
+        outcome. Default: two minutes, or ``read_timeout`` if that is longer.
+    :param verify: Whether to check the TLS certificate, or the path to a CA bundle to check it with.
+    :param proxies: Proxies by scheme, as ``requests`` takes them. Default: those of the environment.
+    :param max_retries: How often to retry a query after a passing fault, with growing pauses.
+    :raises LumaConfigError: when an argument is invalid.
     """
 
     def __init__(
@@ -101,8 +101,7 @@ class LumaClient:
         proxies: Mapping[str, str] | None = None,
         max_retries: int = 3,
     ) -> None:
-        # Here and not above, because requests costs most of this package's import, and Dag files that
-        # make no call are parsed all the time.
+        # requests costs most of this package's import time, and Dag files that make no call are parsed often.
         from airflow_provider_luma.client.http import RelaySession
 
         self.batch_size = whole_number("batch_size", batch_size, least=1)
@@ -119,12 +118,12 @@ class LumaClient:
 
     @property
     def base_url(self) -> str:
-        """The relay's address, normalised."""
+        """The relay's URL, normalised."""
         return self._session.base_url
 
     @property
     def clean(self) -> Cleaner:
-        """Makes a text of this relay safe to log and store: one line, no invisible characters, no key."""
+        """The cleaner that makes this relay's texts safe to log and store, and masks the key in them."""
         return self._session.clean
 
     def __enter__(self) -> Self:
@@ -144,20 +143,20 @@ class LumaClient:
 
     def get_tasks(self, ids: Iterable[str]) -> dict[str, LumaTask]:
         """
-        Ask for many tasks, ``batch_size`` ids a call.
+        Query many tasks, ``batch_size`` ids a call.
 
-        A call that the relay refuses for one of its ids is repeated in halves until that id stands
-        alone; it then comes back with its ``problem`` set. A relay that refuses every call, also for an id
-        that is nobody's, is an error.
+        A call that the relay refuses because of one of its ids is bisected until that id is alone; it is then
+        returned with its ``problem`` set. A relay that refuses every call, even one for the id of no task,
+        raises its error.
 
-        :param ids: Task ids; repeated ones are asked for once.
+        :param ids: Task ids; repeated ones are queried once.
         :return: The tasks that the relay knows, in the order of *ids*. Unknown ids are left out.
         :raises LumaConfigError: when *ids* is a text, or an id has no known form.
         :raises LumaError: when a call fails as a whole.
         """
         if isinstance(ids, str):
             raise LumaConfigError(
-                f"ids must be a list of task ids, got the text {ids!r}: put it into a list."
+                f"ids must be a list of task ids; got {shown(ids)}. Put the id into a list."
             )
         wanted = list(dict.fromkeys(ids))
         for task_id in wanted:
@@ -200,25 +199,26 @@ class LumaClient:
         """
         Make exactly one batch query.
 
-        :param ids: Task ids, as many as the call shall carry.
-        :return: The tasks among *ids* that the relay knows. If it tells one twice, a finished state wins.
+        :param ids: Task ids.
+        :return: The tasks among *ids* that the relay knows. Of several records of a task, one in a
+            terminal state wins.
         :raises LumaError: when the call fails.
         """
         answer = decode_tasks(
             self._session.read("POST", "/luma/tasks", {"ids": list(ids)}, max_bytes=answer_bound(len(ids))),
             clean=self._session.clean,
-            most=_RECORDS_BESIDE + _RECORDS_PER_ID * len(ids),
+            most=_OTHER_RECORDS + _RECORDS_PER_ID * len(ids),
         )
         exactly = {task_id: task_id for task_id in ids}
-        # Some relays answer ids in another letter case; two that differ in nothing else are not confused.
+        # Some relays return ids in another letter case; ids that differ in nothing else must not be mixed up.
         letters = Counter(task_id.lower() for task_id in exactly)
         roughly = {task_id.lower(): task_id for task_id in exactly if letters[task_id.lower()] == 1}
-        found = _first_finished((exactly.get(task.id), task) for task in answer)
-        return _first_finished((roughly.get(task.id.lower()), task) for task in answer) | found
+        found = _first_terminal((exactly.get(task.id), task) for task in answer)
+        return _first_terminal((roughly.get(task.id.lower()), task) for task in answer) | found
 
     def get_task(self, task_id: str) -> LumaTask:
         """
-        Ask for one task.
+        Query one task.
 
         :param task_id: The task's id.
         :raises LumaTaskNotFoundError: when the relay doesn't know the id.
@@ -228,12 +228,12 @@ class LumaClient:
         tasks = decode_tasks(
             self._session.read("GET", f"/luma/generations/{_check_id(task_id)}", max_bytes=answer_bound(1)),
             clean=self._session.clean,
-            most=_RECORDS_BESIDE,
+            most=_OTHER_RECORDS,
         )
         if not tasks:
             raise LumaTaskNotFoundError(
-                f"The relay doesn't know the task {task_id}: check the id and that the connection is the "
-                "one that submitted it.",
+                f"The relay doesn't know the Luma task {task_id}. Check the id, and that the connection is "
+                "the one that submitted it.",
                 status=200,
                 task_ids=[task_id],
             )
@@ -249,8 +249,9 @@ class LumaClient:
 
         :param request: What to generate.
         :return: The new task, usually pending.
-        :raises LumaAmbiguousSubmitError: when it is unknown whether the relay took the job.
-        :raises LumaError: when the relay certainly did not take it; ``retryable`` says if later may help.
+        :raises LumaAmbiguousSubmitError: when it is unknown whether the relay took it.
+        :raises LumaError: when the relay certainly didn't take it; ``retryable`` says whether a
+            retry can help.
         """
         return self._submit("/luma/generations", request)
 
@@ -258,26 +259,26 @@ class LumaClient:
         """
         Submit an extension of a completed video. This costs money and is sent exactly once.
 
-        :param task_id: The task whose video goes on.
-        :param request: How it goes on.
+        :param task_id: The task whose video to extend.
+        :param request: How to extend it.
         :return: The new task, usually pending.
-        :raises LumaAmbiguousSubmitError: when it is unknown whether the relay took the job.
-        :raises LumaError: when the relay certainly did not take it; ``retryable`` says if later may help.
+        :raises LumaAmbiguousSubmitError: when it is unknown whether the relay took it.
+        :raises LumaError: when the relay certainly didn't take it; ``retryable`` says whether a
+            retry can help.
         """
         return self._submit(f"/luma/generations/{_check_id(task_id)}/extend", request)
 
     def _submit(self, path: str, request: GenerationRequest | ExtensionRequest) -> LumaTask:
-        body = request.body()
+        body = json_body("The request's body", request.body())
         try:
             answer = self._session.submit(path, body, max_bytes=answer_bound(1))
         except LumaConnectionError as error:
-            end: SubmitEnd = end_of_connection(error)
+            outcome: SubmitOutcome = outcome_of_connection(error)
         except LumaResponseError as error:
-            end = Unknown(error)
+            outcome = Unknown(error)
         else:
-            sent = msgspec.json.encode(body).decode()
-            end = end_of_answer(*answer, sent=sent, clean=self.clean)
-        match end:
+            outcome = outcome_of_answer(*answer, sent=body.decode(), clean=self.clean)
+        match outcome:
             case Booked(task):
                 return task
             case Refused(refusal):
@@ -289,19 +290,18 @@ class LumaClient:
         """
         Check that the relay can be reached and accepts the key: read-only, free of charge, one call.
 
-        :return: What was found, in a sentence.
-        :raises LumaError: that says what is wrong.
+        :return: The result, as a sentence.
+        :raises LumaError: when the relay can't be reached or refuses the key.
         """
         try:
             self.query([_PROBE_ID])
         except LumaTaskNotFoundError:
-            # Some relays answer an unknown id with this error: reached, and the key was accepted.
-            log.debug("The relay answers unknown ids with an error.")
+            log.debug("The relay was reached and accepts the key; it answers unknown ids with an error.")
         return f"The relay at {self.base_url} answers and accepts the API key."
 
     def get_balance(self) -> Balance:
         """
-        Ask what is left on the key: read-only, free of charge, two calls. Not every relay tells it.
+        Query the balance of the key: read-only, free of charge, two calls. Not every relay offers it.
 
         :raises LumaEndpointError: when the relay has no such route.
         :raises LumaResponseError: when its answer isn't a balance.
@@ -313,8 +313,8 @@ class LumaClient:
         )
 
 
-def _first_finished(answers: Iterable[tuple[str | None, LumaTask]]) -> dict[str, LumaTask]:
-    """Map the ids that were asked for to their tasks; of two, a finished one counts, else the last."""
+def _first_terminal(answers: Iterable[tuple[str | None, LumaTask]]) -> dict[str, LumaTask]:
+    """Map the requested ids to their tasks: the first record in a terminal state, else the last record."""
     found: dict[str, LumaTask] = {}
     for task_id, task in answers:
         if task_id is not None and not (task_id in found and found[task_id].state.terminal):
@@ -325,13 +325,13 @@ def _first_finished(answers: Iterable[tuple[str | None, LumaTask]]) -> dict[str,
 def _check_id(task_id: str) -> str:
     if not is_task_id(task_id):
         raise LumaConfigError(
-            f"{task_id!r} is not a Luma task id: up to 128 letters, digits, '-' and '_' are right."
+            f"{task_id!r} is not a Luma task id: an id has up to 128 letters, digits, '-' and '_'."
         )
     return task_id
 
 
 def _ambiguous(cause: LumaError) -> LumaAmbiguousSubmitError:
     return LumaAmbiguousSubmitError(
-        f"It is unknown whether the relay took the job: it may be running and billed. {cause} "
-        "Don't submit it again before you have looked into the relay's task list or bill."
+        f"It is unknown whether the relay took the request: it may be running and billed. {cause} "
+        "Check the relay's task list or bill before you submit it again."
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flat record of a task's files, as the next task of a pipeline wants it."""
+"""The artifacts of a task: their URLs, why one is missing, and the flat record for the next task of a Dag."""
 
 from __future__ import annotations
 
@@ -8,33 +8,70 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
-from airflow_provider_luma.client.models import LumaTask, Media
+from airflow_provider_luma.client.models import LumaTask, Media, TaskState
 from airflow_provider_luma.exceptions import LumaConfigError
+from airflow_provider_luma.text import clean_text
+from airflow_provider_luma.validation import shown
 
 Artifact = Literal["video", "video_raw", "thumbnail", "last_frame"]
-"""The files of a task: ``video`` is the preferred one of the finished film."""
+"""The files of a task: ``video`` is the preferred one of the completed video."""
 
 ARTIFACTS: Final[tuple[str, ...]] = get_args(Artifact)
 
 
-def artifact_urls(task: LumaTask, artifact: str) -> tuple[str, ...]:
+def artifact_urls(task: LumaTask | None, artifact: str) -> tuple[str, ...]:
     """
-    Return every URL under which one of a task's files may be found, the preferred one first.
+    Return every URL of one of a task's files, the preferred one first.
 
-    :param task: The task.
+    :param task: The task; ``None`` has no URL.
     :param artifact: ``video``, ``video_raw``, ``thumbnail`` or ``last_frame``.
     """
+    if task is None:
+        return ()
     if artifact == "video":
         return task.video_urls
     media = getattr(task, artifact) or Media()
     return tuple(dict.fromkeys(url for url in (media.download_url, media.url) if url))
 
 
+class MissingArtifacts(msgspec.Struct, frozen=True):
+    """
+    Why a task lacks artifacts that are wanted.
+
+    :param reason: Which ones are missing and why, as the end of a sentence.
+    :param retryable: Whether they may exist later.
+    """
+
+    reason: str
+    retryable: bool
+
+
+def missing_artifacts(task: LumaTask | None, artifacts: Sequence[str]) -> MissingArtifacts | None:
+    """
+    Explain which artifacts a task lacks; return ``None`` when it has them all.
+
+    :param task: The task, or ``None`` when the relay doesn't know it.
+    :param artifacts: Which ones are wanted.
+    """
+    if task is None:
+        return MissingArtifacts("the relay doesn't know this id", retryable=False)
+    if task.problem is not None:
+        return MissingArtifacts(task.problem, retryable=True)
+    missing = [artifact for artifact in artifacts if not artifact_urls(task, artifact)]
+    if not missing:
+        return None
+    reason = f" ({clean_text(task.failure_reason)})" if task.failure_reason else ""
+    return MissingArtifacts(
+        f"{task.state}{reason}, no {' and no '.join(missing)}",
+        retryable=task.state is not TaskState.FAILED,
+    )
+
+
 class ArtifactRecord(msgspec.Struct, frozen=True):
     """
     One task's files. Sizes are pixels, ``duration`` is seconds, ``created_at`` is ISO 8601 in UTC.
 
-    A field is ``None`` when the relay doesn't tell it. Links expire, often within the hour.
+    A field is ``None`` when the relay's answer lacks it. URLs expire, often within the hour.
     """
 
     id: str
@@ -67,11 +104,6 @@ class ArtifactRecord(msgspec.Struct, frozen=True):
             created_at=task.created_at.isoformat() if task.created_at else None,
         )
 
-    def url(self, artifact: str) -> str | None:
-        """Return the link of one artifact."""
-        url: str | None = getattr(self, f"{artifact}_url")
-        return url
-
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON primitives."""
         return msgspec.structs.asdict(self)
@@ -83,9 +115,8 @@ def check_artifacts(artifacts: Sequence[str]) -> None:
 
     :raises LumaConfigError: when it isn't one.
     """
-    right = f"right is a list of any of {', '.join(ARTIFACTS)}"
-    if isinstance(artifacts, str) or not isinstance(artifacts, Sequence):
-        raise LumaConfigError(f"artifacts is {artifacts!r}: {right}.")
-    for artifact in artifacts:
-        if artifact not in ARTIFACTS:
-            raise LumaConfigError(f"artifacts holds {artifact!r}: {right}.")
+    is_list = isinstance(artifacts, Sequence) and not isinstance(artifacts, str)
+    if not is_list or any(artifact not in ARTIFACTS for artifact in artifacts):
+        raise LumaConfigError(
+            f"artifacts must be a list of any of {', '.join(ARTIFACTS)}; got {shown(artifacts)}."
+        )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is left on a key, as relays tell it on two routes that they took over from OpenAI."""
+"""Decode the balance of a key, which relays answer on two routes of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _UNLIMITED_USD: Final = 100_000_000
 
 class Balance(msgspec.Struct, frozen=True):
     """
-    The money of a key, in USD.
+    Hold the balance of a key, in USD.
 
-    :param used_usd: What has been spent.
-    :param limit_usd: What may be spent in all, the spent included; ``None`` means without limit.
+    :param used_usd: The money spent.
+    :param limit_usd: The money that may be spent in all, including what is spent; ``None`` means no limit.
     """
 
     used_usd: float
@@ -26,7 +26,7 @@ class Balance(msgspec.Struct, frozen=True):
 
     @property
     def remaining_usd(self) -> float | None:
-        """What is left, below zero when the key is overdrawn; ``None`` when there is no limit."""
+        """The money left, below zero when the key is overdrawn; ``None`` when there is no limit."""
         return None if self.limit_usd is None else round(self.limit_usd - self.used_usd, 6)
 
 
@@ -47,7 +47,7 @@ _Wire = TypeVar("_Wire", _Subscription, _Usage)
 
 def decode_balance(subscription: bytes, usage: bytes) -> Balance:
     """
-    Decode the two answers that tell a balance.
+    Decode the two answers that make up a balance.
 
     :param subscription: The body of ``/v1/dashboard/billing/subscription``.
     :param usage: The body of ``/v1/dashboard/billing/usage``.
@@ -69,8 +69,8 @@ def _decode(raw: bytes, kind: type[_Wire]) -> _Wire:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         start = raw[:200].decode("utf-8", "replace")
         raise LumaResponseError(
-            f"The relay's answer about the balance can't be understood; it begins with {start!r}. It "
-            "probably tells none.",
+            f"The relay's answer about the balance can't be understood; it begins with {start!r}. The relay "
+            "probably doesn't offer it.",
             status=200,
             relay_message=start,
         ) from None

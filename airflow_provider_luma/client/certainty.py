@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Decide what the end of a submit means: was it booked, was it refused, or can't that be known?
+Decide whether a submit was booked, was refused, or has an unknown outcome.
 
 A wrong "unknown" costs a look into the relay's task list; a wrong "refused" costs a video. So a submit counts
-as refused only when what came back is known to come before the relay asks its upstream. The table in
+as refused only when relays are known to give its answer before they call their upstream. The table in
 ``docs/paying-once.md`` lists the cases.
 """
 
@@ -18,6 +18,7 @@ import msgspec
 from airflow_provider_luma.client.errors import (
     REFUSING_CODES,
     REFUSING_STATUSES,
+    SUCCESS_CODES,
     ErrorDocument,
     api_error,
     first_json,
@@ -35,12 +36,13 @@ from airflow_provider_luma.exceptions import (
 )
 from airflow_provider_luma.text import Cleaner, clean_text
 
-# The upstream may have been at work when these were answered, whatever the body says.
+# The upstream may have been working when the relay answered one of these, whatever the body says.
 _TOO_LATE: Final = frozenset({408, 502, 504, *range(520, 525)})
-# What words alone may prove, where there is no code: errors that no retry can mend.
+# Without a code, the text alone may prove these errors, because no retry can help against them.
 _PROVEN_BY_WORDS: Final = (LumaQuotaError, LumaAuthError, LumaForbiddenError)
 
-_SUCCESS_CODES: Final = {"", "success", "succeed", "succeeded", "ok", "0", "1", "200", "201", "202"}
+# For a submit, 1 is a code of success too: some relays answer {"code": 1, "result": "<id>"}.
+_SUCCESS_CODES: Final = SUCCESS_CODES | {"1"}
 _ID_NAMES: Final = ("task_id", "taskId", "generation_id")
 _INNER_NAMES: Final = ("data", "result", "task", "generation", "output", "items", "generations")
 _NO_IDS: Final = {"null", "none", "nil", "undefined", "0"}
@@ -48,36 +50,36 @@ _MAX_DEPTH: Final = 5
 
 
 class Booked(msgspec.Struct, frozen=True):
-    """The relay took the job: it runs and is billed."""
+    """The relay took the request: it runs and is billed."""
 
     task: LumaTask
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The relay did certainly not take the job; ``error.retryable`` says whether it may take it later."""
+    """The relay certainly didn't take the request; ``error.retryable`` says whether it may do so later."""
 
     error: LumaError
 
 
 class Unknown(msgspec.Struct, frozen=True):
-    """The job may be running and billed, or not."""
+    """The request may be running and billed, or not."""
 
     why: LumaError
 
 
-SubmitEnd = Booked | Refused | Unknown
+SubmitOutcome = Booked | Refused | Unknown
 
 
-def end_of_answer(
+def outcome_of_answer(
     status: int, headers: Mapping[str, str], body: bytes, *, sent: str = "", clean: Cleaner = clean_text
-) -> SubmitEnd:
+) -> SubmitOutcome:
     """
-    Decide what a whole answer to a submit means.
+    Decide the outcome of a submit from a whole answer.
 
     :param status: HTTP status of the answer.
     :param headers: Its headers, keys in any case.
     :param body: Its body.
-    :param sent: The body of the submit, whose words the answer may repeat.
+    :param sent: The body of the submit, whose text the answer may repeat.
     :param clean: Makes the relay's texts safe to show, and masks the key in them.
     """
     document = read_error(body)
@@ -91,11 +93,11 @@ def end_of_answer(
     return Refused(error) if _is_refusal(error, document) else Unknown(error)
 
 
-def end_of_connection(error: LumaConnectionError) -> SubmitEnd:
+def outcome_of_connection(error: LumaConnectionError) -> SubmitOutcome:
     """
-    Decide what it means that no whole answer came.
+    Decide the outcome of a submit without a whole answer.
 
-    :param error: What the connection ended with.
+    :param error: The error of the connection.
     """
     return Refused(error) if error.unsent else Unknown(error)
 
@@ -106,7 +108,7 @@ def _is_refusal(error: LumaApiError, document: ErrorDocument) -> bool:
     if document.own_shape and document.code.lower() in REFUSING_CODES:
         return True
     if not 200 <= error.status < 300:
-        # Also without the relay's own shape: an edge that answers one of these keeps the request to itself.
+        # An edge in front of the relay that answers one of these doesn't pass the request on.
         return error.status in REFUSING_STATUSES
     if not document.own_shape or document.code:
         return False
@@ -115,16 +117,16 @@ def _is_refusal(error: LumaApiError, document: ErrorDocument) -> bool:
 
 def _names_no_task(status: int, body: bytes, clean: Cleaner) -> LumaResponseError:
     start = clean(body.decode("utf-8-sig", "replace").strip(), 200)
-    quote = f"; its answer begins with {start!r}" if start else " and its answer is empty"
+    quote = f"its answer begins with {start!r}" if start else "its answer is empty"
     return LumaResponseError(
-        f"The relay answered HTTP {status}, but named no task{quote}.",
+        f"The relay returned HTTP {status} without the id of a task: {quote}.",
         status=status,
         relay_message=start,
     )
 
 
 def _booked_task(body: bytes, clean: Cleaner) -> LumaTask | None:
-    """Return the task that the body of a success names, whatever else stands in it."""
+    """Return the task that a successful answer names, whatever else it contains."""
     try:
         tasks = [task for task in decode_tasks(body, clean=clean) if _is_id(task.id)]
     except LumaApiError:
@@ -169,5 +171,5 @@ def _is_success(document: Mapping[str, Any]) -> bool:
 
 
 def _looks_like_an_id(text: str) -> bool:
-    """Whether a text without a name beside an unknown code is an id, and not a word such as ``failed``."""
+    """Whether an unnamed text next to an unknown code is an id, and not a word such as ``failed``."""
     return len(text) >= 8 and re.search(r"\d", text) is not None

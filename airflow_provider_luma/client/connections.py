@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Connections that keep the deadline of a call and know whether its request has begun to leave.
+Keep the deadline of a call, and know whether any of its request was sent.
 
-urllib3 knows neither: its timeouts hold from one byte to the next, so that headers that trickle in void them.
-And behind a proxy it reports a connection that broke after the request was sent like one that was never
-established.
+urllib3 does neither: its timeouts start again with each byte, so headers that trickle in void them. Behind a
+proxy it reports a connection that broke after the request was sent like one that was never established.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ _LATE: Final = "the call took longer than its time limit"
 
 class Attempt:
     """
-    One request and its answer: how much time is left, whether there is a proxy, whether anything was sent.
+    Track one request and its answer: the time left, whether a proxy is used, whether anything was sent.
 
-    :param seconds: How long the attempt may take as a whole.
-    :param connect_timeout: How long each address of the host may take to accept a connection, and then a
+    :param seconds: Seconds for the attempt as a whole.
+    :param connect_timeout: Seconds for each address of the host to accept a connection, and again for a
         proxy's tunnel and the TLS handshake.
-    :param timeout: How long the answer may take to begin, and then again to be complete.
+    :param timeout: Seconds until the answer begins, and again until it is complete.
     """
 
     def __init__(self, *, seconds: float, connect_timeout: float, timeout: float) -> None:
@@ -38,14 +37,14 @@ class Attempt:
         self.proxied = False
         now = time.monotonic()
         self._end = now + seconds
-        # The last address that is tried may take its whole time, too.
+        # The last address of the host may take its whole connect timeout, too.
         self._deadline = max(self._end - connect_timeout, now + seconds / 2)
         self._connect_timeout = connect_timeout
         self._timeout = timeout
 
     def remaining(self) -> float:
         """
-        Return the seconds that are left for what is under way, more than 0.
+        Return the seconds left for the current phase, more than 0.
 
         :raises TimeoutError: when none are left.
         """
@@ -56,24 +55,24 @@ class Attempt:
 
     def connects(self, *, proxied: bool) -> None:
         """
-        Note that a connection is about to be made.
+        Note that a connection is about to be established.
 
-        :param proxied: Whether it leads to a proxy.
+        :param proxied: Whether it is to a proxy.
         """
         self.proxied = proxied
 
     def reaches_peer(self) -> None:
-        """Start the time for a proxy's tunnel and the TLS handshake."""
+        """Start the timeout for a proxy's tunnel and the TLS handshake."""
         self._start(self._connect_timeout)
 
     def sends(self) -> None:
-        """Note that the request begins to leave, and start the time until its answer begins."""
+        """Note that the request is being sent, and start the timeout until its answer begins."""
         if not self.sent:
             self.sent = True
             self._start(self._timeout)
 
     def receives(self) -> None:
-        """Start the time until the answer is complete."""
+        """Start the timeout until the answer is complete."""
         self._start(self._timeout)
 
     def _start(self, seconds: float) -> None:
@@ -81,7 +80,7 @@ class Attempt:
 
 
 class _Current(threading.local):
-    # urllib3 makes its connections in the thread of the call, and hands nothing down to them.
+    # urllib3 establishes connections in the thread of the call, but passes no context to them.
     attempt: Attempt | None = None
 
 
@@ -91,7 +90,7 @@ _current: Final = _Current()
 @contextmanager
 def attempting(attempt: Attempt) -> Iterator[None]:
     """
-    Make an attempt the one that the connections of this thread work for.
+    Make this the current attempt of the connections in this thread.
 
     :param attempt: The attempt.
     """
@@ -103,21 +102,21 @@ def attempting(attempt: Attempt) -> Iterator[None]:
 
 
 class WatchedAdapter(HTTPAdapter):
-    """An adapter whose connections, with or without a proxy, keep the deadline of the current attempt."""
+    """Keep the deadline of the current attempt, with or without a proxy."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        _tracker(self.poolmanager)
+        _watch(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         known = proxy in self.proxy_manager
         manager = super().proxy_manager_for(proxy, **kwargs)
         if not known:
-            _tracker(manager)
+            _watch(manager)
         return manager
 
 
-def _tracker(manager: Any) -> None:
+def _watch(manager: Any) -> None:
     manager.pool_classes_by_scheme = {
         scheme: _watched_pool(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
     }
@@ -130,7 +129,7 @@ def _watched_pool(pool: Any) -> Any:
 
 
 class _TimedStream(io.RawIOBase):
-    """Reads from a socket within the time that an attempt has left."""
+    """Read from a socket within the time that an attempt has left."""
 
     def __init__(self, sock: Any, stream: io.BufferedReader, attempt: Attempt) -> None:
         self._sock, self._stream, self._attempt = sock, stream, attempt
@@ -162,12 +161,12 @@ class _TimedResponse(http.client.HTTPResponse):
     def begin(self) -> None:
         super().begin()
         if self._stream is not None and self._stream.ended:
-            # Else a head that breaks off behind its status line counts as a whole answer with that status.
+            # Otherwise http.client takes headers that are cut off for a whole answer with that status.
             raise http.client.IncompleteRead(b"")
 
 
 class _OptionsInTime:
-    """Options of a socket, which urllib3 asks for before it tries each address of a name."""
+    """Check the deadline when urllib3 reads the socket's options, which it does before each address."""
 
     def __init__(self, options: Iterable[Any], attempt: Attempt) -> None:
         self._options, self._attempt = options, attempt
@@ -178,7 +177,7 @@ class _OptionsInTime:
 
 
 class _WatchedConnection:
-    """What is added to each kind of urllib3's connections."""
+    """Extend each kind of urllib3's connections."""
 
     response_class = _TimedResponse
     _connecting = False
@@ -188,7 +187,7 @@ class _WatchedConnection:
             return super()._new_conn()  # type: ignore[misc]
         attempt.connects(proxied=self.proxy is not None)
         options = self.socket_options
-        # Else a name with many addresses that don't answer takes the connect timeout for each of them.
+        # Otherwise a name with many unreachable addresses takes the connect timeout for each of them.
         self.socket_options = _OptionsInTime(options or (), attempt)
         self.timeout = min(self.timeout, attempt.remaining())
         try:
@@ -210,7 +209,7 @@ class _WatchedConnection:
         if self.sock is None and self.auto_open:
             self.connect()
         if (attempt := _current.attempt) is not None:
-            # What is sent while connecting is for a proxy alone.
+            # Only the proxy gets what is sent while connecting.
             if not self._connecting:
                 attempt.sends()
             self.sock.settimeout(attempt.remaining())

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-From a relay's error answer to the error that says what to do.
+Turn an error answer of a relay into the error that says what to do.
 
-The table of statuses, codes and texts that relays are known to answer lives here and nowhere else.
+This module has the only table of the statuses, codes and texts that relays are known to answer.
 """
 
 from __future__ import annotations
@@ -28,38 +28,43 @@ from airflow_provider_luma.exceptions import (
 )
 from airflow_provider_luma.text import Cleaner, clean_text
 
+SUCCESS_CODES: Final = frozenset(
+    {"", "success", "succeed", "succeeded", "ok", "0", "200", "201", "202", "null"}
+)
+"""The codes in the body of an answer that isn't an error, in lower case."""
+
 REFUSING_STATUSES: Final = frozenset({400, 401, 403, 404, 413, 422, 429})
-"""The statuses that a relay answers before it asks its upstream."""
+"""The statuses that a relay answers before it calls its upstream."""
 
 QUOTA_CODES: Final = frozenset(
     {"insufficient_user_quota", "pre_consume_token_quota_failed", "insufficient_quota"}
 )
 REQUEST_CODES: Final = frozenset({"invalid_request", "sensitive_words_detected"})
 REFUSING_CODES: Final = QUOTA_CODES | REQUEST_CODES | {"task_not_exist", "model_not_found"}
-"""The codes that a relay gives before it asks its upstream, with whatever status."""
+"""The codes that a relay answers before it calls its upstream, with any status."""
 
 _QUOTA_TEXTS: Final = ("额度已用尽", "额度不足", "余额不足", "insufficient quota", "insufficient balance")
 _BUSY_TEXTS: Final = ("负载已饱和", "rate limit", "too many requests")
 _AUTH_TEXTS: Final = ("无效的令牌", "未提供令牌", "invalid token", "invalid api key")
 _FORBIDDEN_TEXTS: Final = ("无权",)
-# A relay that checks a request repeats parts of it in these, so their words prove nothing.
+# With these a relay repeats parts of the request that it refuses, so their text proves nothing.
 _ECHOING_STATUSES: Final = frozenset({400, 404, 405, 413, 422})
 _GATEWAY_MEMBERS: Final = ("timestamp", "path", "status")
 _REQUEST_ID: Final = re.compile(r"\(?request id: ?([A-Za-z0-9_-]{6,64})\)?")
 _REQUEST_ID_HEADERS: Final = ("x-oneapi-request-id", "x-request-id", "request-id", "cf-ray")
 _MAX_PAGE: Final = 20_000
 _MAX_DIGITS: Final = 400
-_MAX_ADDRESS: Final = 200
+_MAX_TARGET: Final = 200
 
 
 class ErrorDocument(NamedTuple):
     """
-    What an error body says, as it came.
+    Hold the contents of an error body, uncleaned.
 
     :param code: The relay's own code, when it is a word.
     :param number: The code or status in the body, when it is a number.
-    :param message: The words; of a page, what can be seen.
-    :param own_shape: Whether it is a document as the relay family answers, not a gateway's or a page.
+    :param message: The message; of an HTML page, its visible text.
+    :param own_shape: Whether it is a document of the relay itself, not of a gateway in front of it.
     :param is_object: Whether it is a JSON object at all.
     """
 
@@ -79,13 +84,13 @@ def api_error(
     sent: str = "",
 ) -> LumaApiError:
     """
-    Build the error for an answer that is one: any non-2xx, or a 2xx whose body reports an error.
+    Build the error for an error answer: any non-2xx, or a 2xx whose body reports an error.
 
     :param status: HTTP status of the answer.
     :param headers: Its headers, keys in any case.
     :param body: Its body.
     :param clean: Makes the relay's texts safe to show, and masks the key in them.
-    :param sent: The request's body. Words that stand in it too may be an echo, and decide nothing.
+    :param sent: The request's body. A text that it contains may be an echo, and decides nothing.
     """
     headers = {name.lower(): value for name, value in headers.items()}
     document = read_error(body)
@@ -94,12 +99,12 @@ def api_error(
     request_id = next((clean(headers[name], 80) for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
     if request_id is None and (found := _REQUEST_ID.search(message)):
         request_id = found.group(1)
-    quote = f': "{message}"' if message else " without a word"
+    quote = f': "{message}"' if message else " without a message" if body.strip() else " with an empty body"
     named_code = f", code {code}" if code else ""
     reference = f" (request id {request_id})" if request_id and request_id not in message else ""
     target = _redirect_target(status, headers, clean)
     return kind(
-        f"The relay answered HTTP {status}{named_code}{quote}{reference}.{target} {advice}",
+        f"The relay returned HTTP {status}{named_code}{quote}{reference}.{target} {advice}",
         status=status,
         code=code,
         relay_message=message,
@@ -135,10 +140,10 @@ def read_error(body: bytes) -> ErrorDocument:
 
 def first_json(text: str) -> Any:
     """
-    Decode the first JSON document of a text; some relays glue a second one behind it.
+    Decode the first JSON document of a text; some relays append a second one.
 
-    :param text: The text, without blanks before the document.
-    :return: The document, or ``None`` when there is none that is legible.
+    :param text: The text, without leading blanks.
+    :return: The document, or ``None`` when none is legible.
     """
     try:
         return _DECODER.raw_decode(text)[0]
@@ -147,7 +152,7 @@ def first_json(text: str) -> Any:
 
 
 def _integer(digits: str) -> int | float:
-    # int() raises ValueError for thousands of digits, and would take the whole document with it.
+    # int() raises ValueError for thousands of digits, and the whole document would count as illegible.
     return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
 
 
@@ -161,7 +166,7 @@ def _number(value: object) -> int | None:
 
 
 def _is_own_shape(document: Mapping[str, Any]) -> bool:
-    """Whether the relay family answers such documents; those of gateways in front of it look different."""
+    """Whether relays answer such documents; those of gateways in front of them look different."""
     error, code = document.get("error"), document.get("code")
     if isinstance(error, dict) or isinstance(document.get("success"), bool):
         return True
@@ -175,7 +180,7 @@ def _classify(status: int, document: ErrorDocument, sent: str) -> tuple[type[Lum
     code = document.code.lower()
     in_success = 200 <= status < 300
     if in_success and document.own_shape and document.number in REFUSING_STATUSES:
-        # A status that was put into the body of a success means the same there.
+        # A status in the body of a success means the same as a status of its own.
         status = document.number if document.number in (401, 403, 429) else 400
     text = "" if code or status in _ECHOING_STATUSES else document.message.lower()
 
@@ -183,48 +188,48 @@ def _classify(status: int, document: ErrorDocument, sent: str) -> tuple[type[Lum
         return any(words in text and words not in sent for words in phrases)
 
     if code in QUOTA_CODES or says(_QUOTA_TEXTS):
-        return LumaQuotaError, "The key's quota or balance is used up: top it up, then run the task again."
+        return LumaQuotaError, "The key's quota or balance is used up. Top it up, then run the task again."
     if code == "task_not_exist":
         return LumaTaskNotFoundError, (
-            "The relay doesn't know this task id: check the id and that the connection is the one that "
+            "The relay doesn't know this task id. Check the id, and that the connection is the one that "
             "submitted it."
         )
     if code == "model_not_found":
         return LumaModelUnavailableError, (
-            "The relay has no channel for this model: check model_name and what the key's group may use."
+            "The relay has no channel for this model. Check model_name and what the key's group may use."
         )
     if status == 401 or (in_success and says(_AUTH_TEXTS)):
-        return LumaAuthError, "The relay refuses the API key: check the connection's password field."
+        return LumaAuthError, "The relay refuses the API key. Check the connection's password field."
     if status == 403 or (in_success and says(_FORBIDDEN_TEXTS)):
         return LumaForbiddenError, (
-            "The key may not do this: check its group, its allowed addresses and its allowed models at "
-            "the relay."
+            "The key may not do this. Check its group, its allowed addresses and its allowed models at the "
+            "relay."
         )
     if status == 429 or says(_BUSY_TEXTS):
-        return LumaBusyError, "The relay is busy: try again later, or send fewer requests at a time."
+        return LumaBusyError, "The relay is busy. Try again later, or send fewer requests at a time."
     if 300 <= status < 400 or status in (404, 405):
         return LumaEndpointError, (
-            "There is no Luma API at this address: check the connection's host (base URL and path prefix)."
+            "There is no Luma API at this address. Check the connection's host (base URL and path prefix)."
         )
     if code in REQUEST_CODES:
-        return LumaRequestError, "The relay refuses the request: correct what its message names."
+        return LumaRequestError, "The relay refuses the request. Correct what its message names."
     if 200 <= status < 300:
         if not document.is_object:
-            return LumaResponseError, "The answer can't be understood: check that the host is a Luma relay."
-        return LumaServerError, "The relay reported this error with a success status; try again later."
+            return LumaResponseError, "The answer can't be understood. Check that the host is a Luma relay."
+        return LumaServerError, "The relay reported this error with a success status. Try again later."
     if status >= 500 or status == 408:
-        return LumaServerError, "The relay or something behind it failed: try again later."
-    return LumaRequestError, "The relay refuses the request: correct what its message names."
+        return LumaServerError, "The relay or its upstream failed. Try again later."
+    return LumaRequestError, "The relay refuses the request. Correct what its message names."
 
 
 def _redirect_target(status: int, headers: Mapping[str, str], clean: Cleaner) -> str:
-    """Name where a redirect leads, without what may be secret in an address."""
+    """Name the target of a redirect, without the parts of its URL that may be secret."""
     if not 300 <= status < 400 or not headers.get("location", "").strip():
         return ""
-    # Cleaned first: a cut through the key would leave a part that is not recognised.
-    address = re.split(r"[?#]", clean(headers["location"].strip(), 4 * _MAX_ADDRESS), maxsplit=1)[0]
-    address = re.sub(r"//[^/]*@", "//***@", address)
-    return f" It redirects to {clean(address, _MAX_ADDRESS)}, and API calls follow no redirect."
+    # Cutting before cleaning could leave a part of the key that isn't recognised.
+    target = re.split(r"[?#]", clean(headers["location"].strip(), 4 * _MAX_TARGET), maxsplit=1)[0]
+    target = re.sub(r"//[^/]*@", "//***@", target)
+    return f" It redirects to {clean(target, _MAX_TARGET)}, but API calls don't follow redirects."
 
 
 def _visible_text(text: str) -> str:

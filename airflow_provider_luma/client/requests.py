@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users may ask for: requests as they write them, checked before anything is sent."""
+"""Requests for videos, as users write them, checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ import msgspec
 
 from airflow_provider_luma.exceptions import LumaConfigError
 from airflow_provider_luma.text import shorten, shorten_texts
-from airflow_provider_luma.validation import json_body
+from airflow_provider_luma.validation import FLAGS, json_body
 
 PROMPT_LENGTH: Final = range(3, 5001)
 """How many characters the API takes as a prompt."""
 
 ASPECT_RATIOS: Final = ("1:1", "16:9", "9:16", "4:3", "3:4", "21:9", "9:21")
 """The aspect ratios that the API is known to take."""
-
-_FLAGS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 class _SubmitRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -31,10 +29,10 @@ class _SubmitRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
-            raise LumaConfigError(f"prompt must be a text that says what to generate, got {self.prompt!r}.")
+            raise LumaConfigError(f"prompt must be a text that says what to generate; got {self.prompt!r}.")
 
     def body(self) -> dict[str, Any]:
-        """Return the JSON body of the submit: only what was set."""
+        """Return the JSON body of the submit: only the fields that are set."""
         fields = {
             name: value
             for name in self.__struct_fields__
@@ -45,15 +43,15 @@ class _SubmitRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 class GenerationRequest(_SubmitRequest, frozen=True, kw_only=True, omit_defaults=True):
     """
-    What to generate. Fields that are ``None`` are not sent, so the relay's own defaults hold.
+    Describe a video to generate. Fields that are ``None`` are not sent, so the relay's defaults apply.
 
     :param prompt: The text; sent as ``user_prompt``.
     :param expand_prompt: Let the relay enrich the prompt.
     :param image_url: First frame: a URL or base64 data.
     :param image_end_url: Last frame: a URL or base64 data.
-    :param notify_hook: Address that the relay calls when the task changes.
-    :param extra_fields: Further body fields, sent as they are; they win over the others.
-    :param model_name: ``ray-v1``, ``ray-v2``, ``ray-v3`` or what else the relay offers.
+    :param notify_hook: URL that the relay calls when the task changes.
+    :param extra_fields: Further fields of the body, sent as they are; they win over the others.
+    :param model_name: ``ray-v1``, ``ray-v2``, ``ray-v3`` or another model of the relay.
     :param duration: ``"5s"`` on most relays, ``"5"`` on some.
     :param resolution: ``540p``, ``720p`` or ``1080p``.
     :param aspect_ratio: For example ``16:9``.
@@ -69,14 +67,14 @@ class GenerationRequest(_SubmitRequest, frozen=True, kw_only=True, omit_defaults
 
 class ExtensionRequest(_SubmitRequest, frozen=True, kw_only=True, omit_defaults=True):
     """
-    How to go on with an existing video. Fields that are ``None`` are not sent.
+    Describe how to extend an existing video. Fields that are ``None`` are not sent.
 
     :param prompt: The text; sent as ``user_prompt``.
     :param expand_prompt: Let the relay enrich the prompt.
     :param image_url: First frame: a URL or base64 data.
     :param image_end_url: Last frame: a URL or base64 data.
-    :param notify_hook: Address that the relay calls when the task changes.
-    :param extra_fields: Further body fields, sent as they are; they win over the others.
+    :param notify_hook: URL that the relay calls when the task changes.
+    :param extra_fields: Further fields of the body, sent as they are; they win over the others.
     """
 
 
@@ -85,31 +83,31 @@ Request = TypeVar("Request", GenerationRequest, ExtensionRequest)
 
 def read_request(kind: type[Request], given: Any, *, where: str = "") -> Request:
     """
-    Read a request as users write it, after templates were rendered, and check it.
+    Read a request as users write it, after templates are rendered, and check it.
 
-    Refused is what the API is known to refuse, so that nothing wrong is sent. A field that is given in
-    ``extra_fields`` isn't checked: that lets a newer model past these rules.
+    Values that the API is known to refuse are refused here, before anything is sent. A field that is given in
+    ``extra_fields`` isn't checked, so that newer models can be used.
 
-    :param kind: What the request is for.
+    :param kind: The type of the request.
     :param given: Its fields by name; ``None`` and empty texts leave a field unset, flags may be texts.
-    :param where: Where it stands, for the error: ``requests[3]``, say.
-    :raises LumaConfigError: naming the field, its value and what would be right.
+    :param where: Its position for the message, such as ``requests[3]``.
+    :raises LumaConfigError: naming the field, its value and the values that are allowed.
     """
     at = f"{where}: " if where else ""
     if not isinstance(given, Mapping) or "prompt" not in given:
         raise LumaConfigError(
-            f"{at}{shorten(repr(given))} is not a request: give at least {{'prompt': '…'}}."
+            f"{at}a request must have at least {{'prompt': '…'}}; got {shorten(repr(given))}."
         )
     # A template that renders to nothing leaves the field unset.
     fields = {name: value for name, value in given.items() if value is not None and value != ""}
     for name in ("loop", "expand_prompt"):
         if isinstance(value := fields.get(name), str):
-            fields[name] = _FLAGS.get(value.strip().lower(), value)
+            fields[name] = FLAGS.get(value.strip().lower(), value)
     unknown = [name for name in fields if name not in kind.__struct_fields__]
     if unknown:
         raise LumaConfigError(
-            f"{at}unknown field {unknown[0]!r}: right are {', '.join(kind.__struct_fields__)}. What a relay "
-            "takes beyond these goes into extra_fields."
+            f"{at}unknown field {unknown[0]!r}; known are {', '.join(kind.__struct_fields__)}. Put other "
+            "fields of a relay into extra_fields."
         )
     fields.setdefault("prompt", "")
     try:
@@ -121,28 +119,23 @@ def read_request(kind: type[Request], given: Any, *, where: str = "") -> Request
 
 
 def _check(request: GenerationRequest | ExtensionRequest, at: str) -> None:
-    """Refuse what the API is known to refuse, unless ``extra_fields`` says otherwise."""
-    own: dict[str, Any] = {
-        name: value
-        for name, value in msgspec.structs.asdict(request).items()
-        if name not in request.extra_fields
-    }
-    prompt = request.prompt
-    if "user_prompt" not in request.extra_fields and len(prompt) not in PROMPT_LENGTH:
+    """Refuse values that the API is known to refuse, unless ``extra_fields`` replaces them."""
+    fields = {name: value for name, value in request.body().items() if name not in request.extra_fields}
+    prompt = fields.get("user_prompt")
+    if prompt is not None and len(prompt) not in PROMPT_LENGTH:
         raise LumaConfigError(
-            f"{at}prompt has {len(prompt)} characters ({shorten(prompt)!r}): the API takes "
-            f"{PROMPT_LENGTH.start} to {PROMPT_LENGTH.stop - 1}."
+            f"{at}prompt must have {PROMPT_LENGTH.start} to {PROMPT_LENGTH.stop - 1} characters; got "
+            f"{len(prompt)} ({shorten(prompt)!r})."
         )
-    aspect_ratio = own.get("aspect_ratio")
+    aspect_ratio = fields.get("aspect_ratio")
     if aspect_ratio is not None and aspect_ratio not in ASPECT_RATIOS:
         raise LumaConfigError(
-            f"{at}aspect_ratio is {aspect_ratio!r}: the API takes {', '.join(ASPECT_RATIOS)}. For a model "
+            f"{at}aspect_ratio must be one of {', '.join(ASPECT_RATIOS)}; got {aspect_ratio!r}. For a model "
             "that takes others, give it in extra_fields."
         )
-    if own.get("loop") and own.get("image_end_url"):
+    if fields.get("loop") and fields.get("image_end_url"):
         raise LumaConfigError(
-            f"{at}loop and image_end_url exclude each other: a loop ends where it began. Drop one of them."
+            f"{at}loop and image_end_url exclude each other, because a loop ends where it begins. Remove one."
         )
-    json_body(f"{at}extra_fields", request.extra_fields)
-    for name, value in request.body().items():
+    for name, value in {**fields, "extra_fields": request.extra_fields}.items():
         json_body(f"{at}{'prompt' if name == 'user_prompt' else name}", value)

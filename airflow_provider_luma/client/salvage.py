@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Read damaged JSON as far as it is legible, so that one broken record doesn't take the others with it.
+Read damaged JSON as far as it is legible, so that one broken record doesn't affect the others.
 
-Only used after the ordinary decoder has refused an answer. The scan looks at strings and brackets
-alone and keeps no stack, so nesting of any depth, bad numbers and bad UTF-8 inside a part stay there.
+This is used only after the ordinary decoder has refused an answer. The scan looks only at strings and
+brackets and keeps no stack, so deep nesting, bad numbers and bad UTF-8 affect only the part they are in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-# A string that breaks off is one token up to the end: it must not be tried again from each of its quotes.
+# A string that is cut off is one token up to the end; else each of its quotes would start another scan.
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]|,', re.DOTALL)
 _SEAM: Final = re.compile(rb"\}\s*+,\s*+(?=\{)")
 _GAP: Final = re.compile(rb"[\s,]*+")
@@ -29,17 +29,17 @@ _MAX_LEVELS: Final = 8
 _MAX_PARTS: Final = 1000
 
 ILLEGIBLE: Final = object()
-"""Stands for a value that can't be read."""
+"""Stand for a value that can't be read."""
 
 _is_whole: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class ArrayCutter:
     """
-    Cut the array that a document begins with into chunks to decode at once, and the bad ones into elements.
+    Cut the array that a document begins with into chunks to decode at once, and bad chunks into elements.
 
-    So neither a flood of records nor a broken one costs more than its chunk. What stands behind the array is
-    ignored. An array that breaks off gives the whole elements before the break and then the broken one.
+    So neither a flood of records nor a broken one costs more than its chunk. Anything after the array is
+    ignored. An array that is cut off gives its whole elements and then the broken one.
 
     :param document: The document.
     :param size: How many bytes a chunk has at least.
@@ -54,7 +54,7 @@ class ArrayCutter:
         """
         Return the next elements as an array.
 
-        It ends where ``}, {`` stands, which may be inside a text or a list; if it is valid JSON it isn't.
+        It ends at ``}, {``. That may be inside a text or a list; then the chunk isn't valid JSON.
         """
         seam = _SEAM.search(self._document, self._at + self._size)
         self._end = len(self._document) if seam is None else seam.end()
@@ -63,11 +63,11 @@ class ArrayCutter:
         return b"[%b]" % self._document[self._at : seam.start() + 1]
 
     def accept(self) -> None:
-        """Move on: the chunk was valid."""
+        """Move on to the next chunk, because this one was valid."""
         self._at, self.done = self._end, self._end == len(self._document)
 
     def elements(self) -> Iterator[bytes]:
-        """Move on by yielding the chunk's elements one by one."""
+        """Yield the chunk's elements one by one, and move on to the next chunk."""
         for start, end, closed in _elements(self._document, self._at):
             self._at, self.done = end, closed
             if end > start:
@@ -83,8 +83,8 @@ def array_elements(document: bytes) -> Iterator[bytes]:
     """
     Yield the top-level elements of the array that *document* begins with.
 
-    What stands behind the array is ignored. An array that breaks off yields the whole elements before
-    the break and then the broken one.
+    Anything after the array is ignored. An array that is cut off yields its whole elements and then the
+    broken one.
     """
     for start, end, _ in _elements(document, 1):
         if end > start:
@@ -95,7 +95,7 @@ def object_members(document: bytes) -> dict[bytes, bytes]:
     """
     Return the top-level members of the object that *document* begins with, values undecoded.
 
-    What has no name is left out.
+    Values without a name are left out.
     """
     members: dict[bytes, bytes] = {}
     start, closed = _after(_GAP, document, 1), False
@@ -105,7 +105,7 @@ def object_members(document: bytes) -> dict[bytes, bytes]:
             end, closed = _part_end(document, start)
         else:
             value = _after(_COLON, document, name.end())
-            # An array may be the whole answer, and its elements are found faster than its tokens.
+            # An array may be most of the answer, and finding its elements is faster than finding its tokens.
             behind = _array_end(document, value) if document.startswith(b"[", value) else value
             end, closed = _part_end(document, behind)
             members[name.group()[1:-1]] = document[value:end].strip()
@@ -114,7 +114,7 @@ def object_members(document: bytes) -> dict[bytes, bytes]:
 
 
 def first_document(text: bytes) -> bytes:
-    """Return the array or object that *text* begins with, without what is glued behind it."""
+    """Return the array or object that *text* begins with, without anything after it."""
     for depth, token in _tokens(text, 0):
         if depth == 0:
             return text[: token.end()]
@@ -123,13 +123,13 @@ def first_document(text: bytes) -> bytes:
 
 def loose_json(document: bytes, *, levels: int = _MAX_LEVELS) -> object:
     """
-    Decode JSON and what comes close to it; what can't be read is :data:`ILLEGIBLE` and hurts nothing else.
+    Decode JSON and text close to it; a value that can't be read is :data:`ILLEGIBLE` and affects no other.
 
     ``NaN`` and ``Infinity`` are null. Halves of surrogate pairs and invalid UTF-8 stay in the texts as
     surrogates. Numbers of hundreds of digits are illegible.
 
     :param document: One value.
-    :param levels: How many levels deep to look for what is legible in broken JSON.
+    :param levels: How many levels deep to look for legible values in broken JSON.
     """
     try:
         value: object = _LOOSE.decode(document.decode("utf-8", "surrogateescape"))
@@ -157,7 +157,7 @@ _LOOSE: Final = json.JSONDecoder(strict=False, parse_int=_integer, parse_constan
 
 
 def _tokens(document: bytes, start: int) -> Iterator[tuple[int, re.Match[bytes]]]:
-    """Yield each token with the depth behind it."""
+    """Yield each token with the depth after it."""
     depth = 0
     for token in _TOKEN.finditer(document, start):
         match token.group():
@@ -169,7 +169,7 @@ def _tokens(document: bytes, start: int) -> Iterator[tuple[int, re.Match[bytes]]
 
 
 def _part_end(document: bytes, start: int) -> tuple[int, bool]:
-    """Find where the part at *start* ends, and whether what it is a part of is closed there."""
+    """Find where the part at *start* ends, and whether its array or object ends there too."""
     for depth, token in _tokens(document, start):
         if depth < 0:
             return token.start(), True
@@ -195,8 +195,8 @@ def _elements(document: bytes, start: int) -> Iterator[tuple[int, int, bool]]:
     """
     Yield where each element of an array begins and ends, and whether the array ends with it.
 
-    An object that another one follows ends, as a rule, where ``}, {`` stands next. If what is before it is
-    valid JSON then that is certain, and no token needs to be looked at.
+    An object that is followed by another one usually ends at the next ``}, {``. It does so certainly when the
+    text before it is valid JSON; then no token needs to be read.
 
     :param document: The document.
     :param start: Where the first element begins.

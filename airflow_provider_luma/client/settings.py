@@ -1,39 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of a relay as a connection store keeps them: host, key, and free-form extras."""
+"""Read the settings of a relay from an Airflow connection and check them."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
 from airflow_provider_luma.client.address import checked_key, parse_base_url
-from airflow_provider_luma.client.api import DEFAULT_BATCH_SIZE, LumaClient
+from airflow_provider_luma.client.api import LumaClient
+from airflow_provider_luma.connection_fields import EXTRA_FIELDS
 from airflow_provider_luma.exceptions import LumaConfigError
-from airflow_provider_luma.validation import positive_seconds, whole_number
+from airflow_provider_luma.validation import FLAGS, positive_seconds, shown, whole_number
+
+CONNECTION_FIELDS: Final = {field.name: field for field in EXTRA_FIELDS}
+"""The fields of a connection's extra by name, each with its type, default, bounds and description."""
+
+
+def _default(name: str) -> Any:
+    return CONNECTION_FIELDS[name].default
+
 
 DEFAULT_BASE_URL: Final = "https://xuedingmao.online"
-DEFAULT_MAX_POLL_FAILURES: Final = 20
+DEFAULT_MAX_POLL_FAILURES: Final[int] = _default("max_poll_failures")
 
 _HOST: Final = re.compile(r"((\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """
-    Everything that a connection says about a relay, checked.
+    Hold the checked settings of one connection.
 
-    Two connections that say the same are equal, so equal settings can share one client.
+    Connections with the same settings are equal, so they can share one client.
     """
 
     base_url: str
     api_key: str
-    batch_size: int = DEFAULT_BATCH_SIZE
-    connect_timeout: float = 5.0
-    read_timeout: float = 30.0
+    batch_size: int = _default("batch_size")
+    connect_timeout: float = _default("connect_timeout")
+    read_timeout: float = _default("read_timeout")
     verify: bool | str = True
     proxies: tuple[tuple[str, str], ...] = ()
     max_poll_failures: int = DEFAULT_MAX_POLL_FAILURES
@@ -57,13 +66,12 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
 
         :param host: Base URL; scheme, port and path prefix are optional. Default: ``https://xuedingmao.online``.
         :param password: The API key.
-        :param schema: ``http`` or ``https`` when *host* names no scheme. Anything else is a path prefix,
-            because that is where the path of a connection URI arrives.
-        :param port: The port when *host* names none.
-        :param extra: JSON text of an object with ``batch_size``, ``connect_timeout``, ``read_timeout``,
-            ``verify``, ``proxies``, ``max_poll_failures``, ``allowed_artifact_hosts``; fields that are
-            missing, ``null`` or empty have their defaults.
-        :raises LumaConfigError: naming the field, its value and what would be right.
+        :param schema: ``http`` or ``https`` when *host* has no scheme. Anything else is a path prefix,
+            because Airflow puts the path of a connection URI here.
+        :param port: The port when *host* has none.
+        :param extra: JSON text of an object with any of :data:`CONNECTION_FIELDS`; a field that is missing,
+            ``null`` or empty has its default.
+        :raises LumaConfigError: naming the field, its value and the values that are allowed.
         """
         if not password:
             raise LumaConfigError("The API key is missing: put it into the connection's password field.")
@@ -71,18 +79,12 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             base_url=_base_url(host or DEFAULT_BASE_URL, schema, port),
             api_key=checked_key(password),
-            batch_size=_whole_number(fields, "batch_size", DEFAULT_BATCH_SIZE),
-            connect_timeout=_seconds(fields, "connect_timeout", 5.0),
-            read_timeout=_seconds(fields, "read_timeout", 30.0),
-            verify=_verify(fields.get("verify", True)),
-            proxies=_proxies(fields.get("proxies", {})),
-            max_poll_failures=_whole_number(fields, "max_poll_failures", DEFAULT_MAX_POLL_FAILURES),
-            allowed_artifact_hosts=_hosts(fields.get("allowed_artifact_hosts", ())),
+            **{name: read(name, fields[name]) for name, read in _READERS.items() if name in fields},
         )
 
     def client(self, **overrides: Any) -> LumaClient:
         """
-        Make a client.
+        Create a client.
 
         :param overrides: Arguments of the client that differ from these settings.
         """
@@ -116,41 +118,33 @@ def _base_url(host: str, schema: str | None, port: int | None) -> str:
     return parse_base_url(f"{scheme}://{address}{slash}{prefix}")
 
 
-def _whole_number(fields: Mapping[str, Any], name: str, default: int) -> int:
-    value = fields.get(name, default)
+def _whole_number(name: str, value: Any) -> int:
     if isinstance(value, str) and re.fullmatch(r"0*[1-9][0-9]{,17}", value.strip(), re.ASCII):
         value = int(value.strip())
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return whole_number(f"The connection's {name}", value, least=1)
+    return whole_number(f"The connection's {name}", value, least=CONNECTION_FIELDS[name].minimum or 0)
 
 
-def _seconds(fields: Mapping[str, Any], name: str, default: float) -> float:
-    value = fields.get(name, default)
+def _seconds(name: str, value: Any) -> float:
     if isinstance(value, str):
-        # Blanks around a number come with copying; any other text stays one, and is refused as such.
+        # Copied numbers often have blanks around them; any other text stays a text and is refused as one.
         with suppress(ValueError):
             value = float(value)
     return positive_seconds(f"The connection's {name}", value)
 
 
-def _verify(value: object) -> bool | str:
+def _verify(name: str, value: Any) -> bool | str:
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
-        match value.strip().lower():
-            case "true" | "1" | "yes":
-                return True
-            case "false" | "0" | "no":
-                return False
-            case _:
-                return value.strip()
+        return FLAGS.get(value.strip().lower(), value.strip())
     raise LumaConfigError(
-        f"The connection's verify is {value!r}: right are true, false or the path of a CA bundle."
+        f"The connection's {name} must be true, false or the path to a CA bundle; got {shown(value)}."
     )
 
 
-def _proxies(value: object) -> tuple[tuple[str, str], ...]:
+def _proxies(name: str, value: Any) -> tuple[tuple[str, str], ...]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -159,21 +153,33 @@ def _proxies(value: object) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, Mapping) or not all(
         isinstance(scheme, str) and isinstance(proxy, str) for scheme, proxy in value.items()
     ):
+        # The value isn't shown, because a proxy's URL may hold a password.
         raise LumaConfigError(
-            "The connection's proxies must be a JSON object of proxy addresses by scheme, such as "
+            f"The connection's {name} must be a JSON object of proxy URLs by scheme, such as "
             '{"https": "http://proxy:3128"}.'
         )
     return tuple(sorted(value.items()))
 
 
-def _hosts(value: object) -> tuple[str, ...]:
+def _hosts(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         value = value.replace(",", " ").split()
     hosts = value if isinstance(value, list | tuple) else [value]
     for host in hosts:
         if not isinstance(host, str) or not _HOST.fullmatch(host.lower()):
             raise LumaConfigError(
-                f"The connection's allowed_artifact_hosts holds {host!r}: right are host names or addresses, "
-                "each with or without a port, such as 'minio.internal:9000, *.media.example, [fd00::5]'."
+                f"The connection's {name} must be host names or addresses, each with or without a port, "
+                f"such as 'minio.internal:9000, *.media.example, [fd00::5]'; got {shown(host)}."
             )
     return tuple(dict.fromkeys(str(host).lower() for host in hosts))
+
+
+_READERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+    "batch_size": _whole_number,
+    "connect_timeout": _seconds,
+    "read_timeout": _seconds,
+    "verify": _verify,
+    "proxies": _proxies,
+    "max_poll_failures": _whole_number,
+    "allowed_artifact_hosts": _hosts,
+}

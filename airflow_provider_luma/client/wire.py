@@ -1,64 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The records that relays answer, read strictly where they are as usual and field by field where they are not.
+Read the records of tasks as relays write them: strictly where they are as usual, else field by field.
 
-A record needs an id, a state and links. Each other field may have any type: what is legible of it is taken,
-and the rest is dropped, so that a decorative field never costs a paid video.
+A record needs an id, a state and URLs. Each other field may have any type: what is legible of it is kept and
+the rest is dropped, so that a decorative field never costs a paid video.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from airflow_provider_luma.client.salvage import ILLEGIBLE, loose_json
+from airflow_provider_luma.client.tasks import MAX_NUMBER, Media
 
-MAX_LINK: Final = 8192
-"""Characters of the longest link that is kept."""
+MAX_EMBEDDED: Final = 1 << 20
+"""Characters of the longest JSON text inside JSON that is read."""
 
-MAX_WORD: Final = 80
-"""Characters of a word, such as a state, that are kept."""
-
-_MAX_NUMBER: Final = 10**9
-_MAX_EMBEDDED: Final = 1 << 20
 _MAX_LISTED: Final = 20
-
-Number = (
-    Annotated[int, msgspec.Meta(ge=0, le=_MAX_NUMBER)] | Annotated[float, msgspec.Meta(ge=0, le=_MAX_NUMBER)]
-)
-"""A size or a duration. One of hundreds of digits would break whatever prints it."""
-
-
-Link = Annotated[str, msgspec.Meta(max_length=MAX_LINK)]
-Word = Annotated[str, msgspec.Meta(max_length=MAX_WORD)]
-
-
-class Media(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """
-    One file of a task. Width and height are pixels, duration is seconds.
-
-    On some relays a task's thumbnail is a URL inside its video; ``LumaTask.thumbnail`` looks there too.
-    """
-
-    url: Link | None = None
-    download_url: Link | None = None
-    width: Number | None = None
-    height: Number | None = None
-    duration: Number | None = None
-    media_type: Word | None = None
-    thumbnail: Link | None = None
-
-    @property
-    def best_url(self) -> str | None:
-        """The clean file where the relay offers one, else the plain one."""
-        return self.download_url or self.url or None
 
 
 class WireRequest(msgspec.Struct, frozen=True, gc=False):
-    """What was asked for, as the relay repeats it."""
+    """The request, as the relay repeats it."""
 
     prompt: str | None = None
     user_prompt: str | None = None
@@ -66,7 +32,7 @@ class WireRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class WireArtifact(msgspec.Struct, frozen=True, gc=False):
-    """The files once more, in a member of their own."""
+    """The files again, in a member of their own."""
 
     video: Media | str | None = None
     video_raw: Media | str | None = None
@@ -78,7 +44,7 @@ class WireTask(msgspec.Struct, frozen=True, gc=False):
     """
     A bare task, or (with ``task_id``) a row of the envelope around one.
 
-    What is ``Any`` is looked at only where it is needed, by a reader that takes any type.
+    A field of type ``Any`` is read only where it is needed, by a reader that takes any type.
     """
 
     id: str | int | None = None
@@ -121,7 +87,7 @@ def read_number(value: object) -> int | float | None:
         value = (float(digits) if "." in digits else int(digits)) if digits else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if 0 <= value <= _MAX_NUMBER else None
+    return value if 0 <= value <= MAX_NUMBER else None
 
 
 def read_text(value: object) -> str | None:
@@ -130,7 +96,7 @@ def read_text(value: object) -> str | None:
 
 
 def read_word(value: object) -> str | None:
-    """Read a text that decides something, so that one with broken characters doesn't count."""
+    """Read a text that decides something; one with broken characters doesn't count."""
     if not isinstance(value, str):
         return None
     try:
@@ -147,25 +113,25 @@ def read_id(value: object) -> str | int | None:
 
 def read_object(value: object) -> Mapping[str, object] | None:
     """Read an object, or the JSON text of one."""
-    if isinstance(value, str) and len(value) <= _MAX_EMBEDDED and value.lstrip().startswith("{"):
+    if isinstance(value, str) and len(value) <= MAX_EMBEDDED and value.lstrip().startswith("{"):
         value = loose_json(value.strip().encode("utf-8", "surrogatepass"))
     return value if isinstance(value, dict) else None
 
 
 def read_media(value: object, *, levels: int = 3) -> Media | None:
     """
-    Read a file in any of the shapes that relays give it.
+    Read a file in any of the shapes that relays use.
 
-    It is an object with links, a link alone, an object around either, or a list whose first video counts.
+    These are an object with URLs, a URL, an object around either, and a list whose first video counts.
 
-    :param value: Anything.
+    :param value: Any value.
     :param levels: How deep to look.
     """
     if isinstance(value, str) and not value.lstrip().startswith("{"):
         return Media(url=value) if value else None
     if isinstance(value, list):
-        films = (read_media(entry, levels=levels - 1) for entry in value[:_MAX_LISTED] if _is_film(entry))
-        return next((film for film in films if film is not None), None) if levels else None
+        videos = (read_media(entry, levels=levels - 1) for entry in value[:_MAX_LISTED] if _is_video(entry))
+        return next((video for video in videos if video is not None), None) if levels else None
     members = read_object(value)
     if members is None:
         return None
@@ -173,16 +139,16 @@ def read_media(value: object, *, levels: int = 3) -> Media | None:
     if media.best_url or not levels:
         return media
     inner = (read_media(members.get(name), levels=levels - 1) for name in ("video", "video_url", "videos"))
-    return next((film for film in inner if film is not None and film.best_url), media)
+    return next((video for video in inner if video is not None and video.best_url), media)
 
 
-def _is_film(entry: object) -> bool:
+def _is_video(entry: object) -> bool:
     kind = entry.get("type") or entry.get("media_type") if isinstance(entry, dict) else None
     return not isinstance(kind, str) or "video" in kind.lower()
 
 
-def read_link(value: object) -> str | None:
-    """Read a link, or the one in an object."""
+def read_url(value: object) -> str | None:
+    """Read a URL, or the one in an object."""
     return read_text(value.get("url") if isinstance(value, dict) else value)
 
 
@@ -190,7 +156,7 @@ def read_reason(value: object, *, levels: int = 3) -> str | None:
     """
     Read why a task failed: a text, an object that has one, or the first one in a list.
 
-    :param value: Anything.
+    :param value: Any value.
     :param levels: How deep to look.
     """
     if isinstance(value, str):
@@ -208,17 +174,17 @@ def read_reason(value: object, *, levels: int = 3) -> str | None:
 
 def read_task(value: object) -> WireTask | None:
     """
-    Read a record in which something is not as usual.
+    Read a record field by field.
 
-    :param value: What :func:`~airflow_provider_luma.client.salvage.loose_json` made of it.
-    :return: ``None`` when it is no object.
+    :param value: The record, see :func:`~airflow_provider_luma.client.salvage.loose_json`.
+    :return: ``None`` when it isn't an object.
     """
     members = read_object(value)
     return None if members is None else _read(WireTask, _ROW, members)
 
 
 def _read_inner(value: object) -> WireTask | None:
-    if isinstance(value, str) and len(value) <= _MAX_EMBEDDED and value.lstrip().startswith("["):
+    if isinstance(value, str) and len(value) <= MAX_EMBEDDED and value.lstrip().startswith("["):
         value = loose_json(value.strip().encode("utf-8", "surrogatepass"))
     if isinstance(value, list):
         value = next(filter(None, map(read_object, value[:_MAX_LISTED])), None)
@@ -228,14 +194,14 @@ def _read_inner(value: object) -> WireTask | None:
 
 def odd_state(value: object) -> object:
     """
-    Return what stands in a record where its state should, if it is neither a word nor absent; else ``None``.
+    Return the value of a record's state if it is neither a word nor absent, else ``None``.
 
     :param value: A record, see :func:`read_task`.
     """
     levels = [members for members in (read_object(value),) if members is not None]
     levels += [inner for members in levels if (inner := read_object(members.get("data"))) is not None]
-    said = [members.get(name) for members in levels for name in ("state", "status")]
-    return next((word for word in said if word is not None and read_word(word) is None), None)
+    states = [members.get(name) for members in levels for name in ("state", "status")]
+    return next((state for state in states if state is not None and read_word(state) is None), None)
 
 
 def _read(kind: type[_Struct], readers: Mapping[str, Reader], members: Mapping[str, object]) -> _Struct:
@@ -256,13 +222,13 @@ def _anything(value: object) -> object:
 
 _REASONS: Final = ("message", "reason", "detail", "msg", "description", "error", "code")
 _MEDIA: Final[dict[str, Reader]] = {
-    "url": read_link,
-    "download_url": read_link,
+    "url": read_url,
+    "download_url": read_url,
     "width": read_number,
     "height": read_number,
     "duration": read_number,
     "media_type": read_text,
-    "thumbnail": read_link,
+    "thumbnail": read_url,
 }
 _REQUEST: Final[dict[str, Reader]] = dict.fromkeys(WireRequest.__struct_fields__, read_text)
 _ARTIFACT: Final[dict[str, Reader]] = dict.fromkeys(WireArtifact.__struct_fields__, read_media)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SHA-256 beside the work that brings the bytes."""
+"""Compute SHA-256 in parallel with receiving."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _BUFFER_BYTES: Final = 512 * 1024
 
 class BackgroundSha256:
     """
-    SHA-256 in a thread of its own, while its one caller receives and stores the next bytes.
+    Compute SHA-256 in a thread of its own, while its single caller receives and stores the next bytes.
 
-    Bytes travel in four buffers that are used over and over, so nothing is allocated or copied for them.
+    Bytes travel in four buffers that are reused, so that nothing is allocated or copied for them.
     """
 
     def __init__(self) -> None:
@@ -30,28 +30,28 @@ class BackgroundSha256:
         self._thread.start()
 
     def buffer(self) -> bytearray:
-        """Return the buffer to fill next; waits while all are still to be hashed."""
+        """Return the buffer to fill next; wait while all of them are still to be hashed."""
         if self._lent is None:
             self._lent = self._free.get()
         return self._lent
 
     def update(self, length: int) -> None:
-        """Hash the first *length* bytes of the buffer. It can be read until :meth:`buffer` gives the next."""
+        """Hash the first *length* bytes of the buffer. It stays readable until :meth:`buffer` is called."""
         self._filled.put((self.buffer(), length))
         self._lent = None
 
     def restart(self) -> None:
-        """Start over."""
+        """Forget all bytes so far."""
         self._finish()
         self._digest = hashlib.sha256()
 
     def hexdigest(self) -> str:
-        """Return the digest of all bytes since the beginning."""
+        """Return the digest of all bytes since the last restart."""
         self._finish()
         return self._digest.hexdigest()
 
     def close(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._filled.put(None)
         self._thread.join()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep the files of many tasks, several at a time, with a bounded number of links and bytes in memory."""
+"""Download the files of many tasks, several at a time, with a bounded number of URLs and bytes in memory."""
 
 from __future__ import annotations
 
@@ -16,44 +16,45 @@ import msgspec
 from airflow_provider_luma.client.api import LumaClient
 from airflow_provider_luma.client.artifacts import Artifact
 from airflow_provider_luma.download.fetcher import Fetcher
-from airflow_provider_luma.download.file_store import FileStore, Partial
-from airflow_provider_luma.download.formats import FORMATS, Format, Kind, inspect
-from airflow_provider_luma.download.links import LinkSource, artifact_links
+from airflow_provider_luma.download.file_store import FileStore, PartialFile
+from airflow_provider_luma.download.formats import FORMATS, Format, Inspection, Kind, inspect
 from airflow_provider_luma.download.options import DownloadOptions
+from airflow_provider_luma.download.resumable import DownloadedFile
 from airflow_provider_luma.download.transport import Route
+from airflow_provider_luma.download.urls import UrlSource, urls_to_download
 from airflow_provider_luma.exceptions import (
     LumaDownloadError,
     LumaFileExistsError,
     LumaInterruptedError,
     LumaMissingArtifactError,
-    shorten_ids,
 )
+from airflow_provider_luma.text import shorten_list
 
 log = logging.getLogger(__name__)
 
 OnProgress = Callable[[str, Artifact, int, int | None], None]
-"""Is told a task's id, the artifact, the bytes that have come and the bytes announced, every few seconds."""
+"""Called every few seconds with a task's id, the artifact, the bytes received and the bytes announced."""
 
-_KINDS: Final[Mapping[str, Kind]] = {
+_KINDS: Final[Mapping[Artifact, Kind]] = {
     "video": "video",
     "video_raw": "video",
     "thumbnail": "image",
     "last_frame": "image",
 }
-_WATCH_SECONDS: Final = 0.2
+_DEADLINE_CHECK_SECONDS: Final = 0.2
 
 
 class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
     """
-    A kept file.
+    Describe a file in the store.
 
     :param id: The Luma task's id.
     :param artifact: Which of the task's files it is.
     :param path: Where it is.
     :param bytes: Its size.
     :param sha256: Its checksum, in hexadecimal.
-    :param content_type: Its media type, by its own bytes.
-    :param seconds: How long the download took; 0 when the file was whole already.
+    :param content_type: Its media type, detected from its bytes.
+    :param seconds: How long the download took; 0 if the file was already complete.
     """
 
     id: str
@@ -65,33 +66,37 @@ class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-def counted(some: int, of: int) -> str:
-    """Say how many of all files are meant."""
-    return f"{some} of {of} {'file' if of == 1 else 'files'}"
-
-
 class FileFailure(NamedTuple):
-    """A file that could not be kept, and why."""
+    """Say which file could not be downloaded, and why."""
 
     id: str
     artifact: Artifact
     error: LumaDownloadError | LumaMissingArtifactError
 
 
+class _Item(NamedTuple):
+    """Name a file to download, the source of its URLs, and its record of an earlier try."""
+
+    task_id: str
+    artifact: Artifact
+    urls: UrlSource
+    known: FileRecord | None
+
+
 class Downloader:
     """
-    Keeps the files of Luma tasks. To be used once.
+    Download the files of Luma tasks. Can be used once.
 
-    Links are asked for in small portions just before they are used, and once more for a file whose host
-    refuses its link.
+    The relay is queried for URLs in small batches just before they are used, and once more for a file whose
+    host refuses its URL.
 
-    :param client: Asks the relay for links.
-    :param store: Keeps the files.
-    :param route: How artifact hosts are reached.
-    :param options: Which files are kept, how they are named, and within what bounds.
+    :param client: Queries the relay for URLs.
+    :param store: Stores the files.
+    :param route: How to reach artifact hosts.
+    :param options: Which files to download, how to name them, and within what bounds.
     :param known: Records of an earlier try. Files that still match theirs, checksum included, are kept
         whatever ``on_existing`` says.
-    :param on_progress: Is told how far large files are, from several threads.
+    :param on_progress: Called with the progress of large files, from several threads.
     """
 
     def __init__(
@@ -113,133 +118,131 @@ class Downloader:
         self._on_progress = on_progress
         self._local = threading.local()
         self._fetchers: list[Fetcher] = []
-        self._checked = False
-        self._stopped = False
+        self._is_checked = False
+        self._is_stopped = False
 
     def check(self, ids: Sequence[str]) -> None:
         """
-        Prepare the store, and with ``on_existing="fail"`` make sure that none of the files is there.
+        Prepare the store and, with ``on_existing="fail"``, check that none of the files exists.
 
         :param ids: Ids of tasks, each once.
-        :raises LumaFileExistsError: when a file is there already and ``on_existing`` is ``fail``.
-        :raises LumaStorageError: when the store can't be used.
+        :raises LumaFileExistsError: if a file exists and ``on_existing`` is ``fail``.
+        :raises LumaStorageError: if the store can't be used.
         """
         self._store.prepare()
         if self._options.on_existing == "fail":
             files = [(task_id, artifact) for task_id in ids for artifact in self._artifacts]
             unknown = [file for file in files if file not in self._known]
             with ThreadPoolExecutor(self._options.max_concurrency) as pool:
-                there = pool.map(lambda file: self._find(*file), unknown)
-                found = [self._store.path(name_and_size[0]) for name_and_size in there if name_and_size]
-            if found:
-                verb, them = ("is", "it") if len(found) == 1 else ("are", "them")
+                existing = [found for found in pool.map(lambda file: self._find(*file), unknown) if found]
+            if existing:
+                paths = [self._store.path(name) for name, _ in existing]
                 raise LumaFileExistsError(
-                    f"{counted(len(found), len(files))} {verb} there already: {shorten_ids(found)}. Remove "
-                    f"{them}, or choose another destination or on_existing='skip' or 'replace'."
+                    f"Files that already exist: {len(paths)} of {len(files)} ({shorten_list(paths)}). Remove "
+                    "them, or choose another destination or on_existing='skip' or 'replace'."
                 )
-        self._checked = True
+        self._is_checked = True
 
     def run(self, ids: Sequence[str]) -> Generator[FileRecord | FileFailure, None, None]:
         """
-        Keep the files of these tasks, and tell of each as it is done.
+        Download the files of these tasks, and yield an outcome as soon as a file has one.
 
-        A file that can't be had doesn't keep the others from being fetched. Calls :meth:`check` unless that
-        was done.
+        A file that fails doesn't keep the others from being downloaded. Calls :meth:`check` first unless the
+        caller has.
 
         :param ids: Ids of tasks, each once.
-        :return: A record or a failure for each file, in the order in which they are done. Closing the
-            iterator ends all downloads and removes what is incomplete.
+        :return: A record or a failure for each file. Closing the iterator stops all downloads and removes
+            incomplete files.
         :raises LumaFileExistsError: as :meth:`check` does.
-        :raises LumaStorageError: when the store fails; that ends all downloads.
+        :raises LumaStorageError: if the store fails; that stops all downloads.
         :raises LumaInterruptedError: after :meth:`interrupt`.
-        :raises LumaError: when the relay can't be asked for links.
+        :raises LumaError: if querying the relay for URLs fails.
         """
-        # Before any thread needs it.
+        # Read the CA bundle now, so that an unreadable one fails before a thread needs it.
         _ = self._route.tls
-        if not self._checked:
+        if not self._is_checked:
             self.check(ids)
         with self._workers() as pool:
             pending: set[Future[FileRecord | FileFailure]] = set()
-            for job in self._jobs(ids):
-                # One waits for each that is fetched, so that no worker is idle while its owner logs.
+            for item in self._items(ids):
+                if isinstance(item, FileFailure):
+                    yield item
+                    continue
+                # One file waits for each that is downloaded, so that no worker idles while the caller logs.
                 if len(pending) >= 2 * self._options.max_concurrency:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        yield future.result()
-                if isinstance(job, FileFailure):
-                    yield job
-                else:
-                    pending.add(pool.submit(self._keep, job))
+                    yield from _take_completed(pending)
+                pending.add(pool.submit(self._process, item))
             while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
+                yield from _take_completed(pending)
 
     def interrupt(self) -> None:
-        """End all downloads; from any thread, and from a signal handler because it takes no lock."""
-        self._stopped = True
+        """Stop all downloads; from any thread, and from a signal handler because it takes no lock."""
+        self._is_stopped = True
 
     @contextmanager
     def _workers(self) -> Iterator[ThreadPoolExecutor]:
-        finished = threading.Event()
+        has_ended = threading.Event()
         pool = ThreadPoolExecutor(self._options.max_concurrency, thread_name_prefix="luma-download")
-        watch = threading.Thread(target=self._watch, args=(finished,), name="luma-download-watch")
+        watch = threading.Thread(target=self._watch, args=(has_ended,), name="luma-download-watch")
         watch.start()
         try:
             yield pool
         finally:
-            self._stopped = True
+            self._is_stopped = True
             for fetcher in self._fetchers:
                 fetcher.interrupt()
             pool.shutdown(wait=True, cancel_futures=True)
-            finished.set()
+            has_ended.set()
             watch.join()
             for fetcher in self._fetchers:
                 fetcher.close()
 
-    def _watch(self, finished: threading.Event) -> None:
-        """Sockets know timeouts between two bytes only: here the time of a whole file comes to its end."""
-        while not finished.wait(_WATCH_SECONDS):
+    def _watch(self, has_ended: threading.Event) -> None:
+        """Enforce the time limit of each file: sockets have timeouts only between two bytes."""
+        while not has_ended.wait(_DEADLINE_CHECK_SECONDS):
             for fetcher in list(self._fetchers):
-                if self._stopped:
+                if self._is_stopped:
                     fetcher.interrupt()
                 else:
-                    fetcher.watch()
+                    fetcher.enforce_deadline()
+
+    def _check_stopped(self) -> None:
+        if self._is_stopped:
+            raise LumaInterruptedError("The downloads were interrupted.")
 
     def _fetcher(self) -> Fetcher:
         """Return this thread's fetcher."""
-        if self._stopped:
-            raise LumaInterruptedError("The downloads were stopped from outside.")
+        self._check_stopped()
         fetcher: Fetcher | None = getattr(self._local, "fetcher", None)
         if fetcher is None:
             fetcher = self._local.fetcher = Fetcher(self._route, self._options)
             self._fetchers.append(fetcher)
         return fetcher
 
-    def _jobs(self, ids: Sequence[str]) -> Iterator[_Job | FileFailure]:
-        """Ask for links, a portion at a time and no sooner than they are needed."""
-        portion = 2 * self._options.max_concurrency
-        for start in range(0, len(ids), portion):
-            part = ids[start : start + portion]
-            asked = [
+    def _items(self, ids: Sequence[str]) -> Iterator[_Item | FileFailure]:
+        """Query the relay for URLs, a batch at a time and no sooner than they are needed."""
+        size = 2 * self._options.max_concurrency
+        for start in range(0, len(ids), size):
+            batch = ids[start : start + size]
+            unknown = [
                 task_id
-                for task_id in part
+                for task_id in batch
                 if any((task_id, artifact) not in self._known for artifact in self._artifacts)
             ]
-            tasks = self._client.get_tasks(asked) if asked else {}
-            for task_id in part:
+            tasks = self._client.get_tasks(unknown) if unknown else {}
+            for task_id in batch:
                 for artifact in self._artifacts:
                     known = self._known.get((task_id, artifact))
                     try:
-                        at_hand = () if known else artifact_links(tasks.get(task_id), task_id, artifact)
+                        urls = () if known else urls_to_download(tasks.get(task_id), task_id, artifact)
                     except LumaMissingArtifactError as error:
                         yield FileFailure(task_id, artifact, error)
                     else:
-                        links = LinkSource(self._client, task_id, artifact, at_hand)
-                        yield _Job(task_id, artifact, links, known)
+                        source = UrlSource(self._client, task_id, artifact, urls)
+                        yield _Item(task_id, artifact, source, known)
 
     def _find(self, task_id: str, artifact: Artifact) -> tuple[str, int] | None:
-        """Look for a task's file, whose extension depends on what format it came in."""
+        """Return the name and size of a task's existing file, whose extension depends on its format."""
         formats = [format_ for format_ in FORMATS if format_.kind == _KINDS[artifact]]
         for name in dict.fromkeys(self._name(task_id, artifact, format_) for format_ in formats):
             size = self._store.size(name)
@@ -250,73 +253,69 @@ class Downloader:
     def _name(self, task_id: str, artifact: Artifact, format_: Format) -> str:
         return self._options.name(task_id=task_id, artifact=artifact, extension=format_.extension)
 
-    def _keep(self, job: _Job) -> FileRecord | FileFailure:
-        """Keep one file; runs in a worker thread."""
+    def _process(self, item: _Item) -> FileRecord | FileFailure:
+        """Produce the outcome of one file; runs in a worker thread."""
         try:
             fetcher = self._fetcher()
-            return self._kept_already(fetcher, job) or self._fetch(fetcher, job)
+            return self._reuse(fetcher, item) or self._download(fetcher, item)
         except (LumaDownloadError, LumaMissingArtifactError) as error:
-            error.task_ids = (job.task_id,)
-            return FileFailure(job.task_id, job.artifact, error)
+            error.task_ids = (item.task_id,)
+            return FileFailure(item.task_id, item.artifact, error)
 
-    def _fetch(self, fetcher: Fetcher, job: _Job) -> FileRecord:
-        def create(format_: Format) -> Partial:
-            return self._store.create(self._name(job.task_id, job.artifact, format_))
+    def _download(self, fetcher: Fetcher, item: _Item) -> FileRecord:
+        def create(format_: Format) -> PartialFile:
+            return self._store.create(self._name(item.task_id, item.artifact, format_))
 
-        def progress(received: int, announced: int | None) -> None:
+        def on_bytes(received: int, announced: int | None) -> None:
             if self._on_progress is not None:
-                self._on_progress(job.task_id, job.artifact, received, announced)
+                self._on_progress(item.task_id, item.artifact, received, announced)
 
         started = time.monotonic()
-        fetched = fetcher.fetch(job.links, _KINDS[job.artifact], create, progress)
-        return FileRecord(
-            id=job.task_id,
-            artifact=job.artifact,
-            path=self._store.path(fetched.name),
-            bytes=fetched.bytes,
-            sha256=fetched.sha256,
-            content_type=fetched.format.content_type,
-            seconds=round(time.monotonic() - started, 3),
-        )
+        file = fetcher.download(item.urls, _KINDS[item.artifact], create, on_bytes)
+        return self._record(item, file.name, file, seconds=round(time.monotonic() - started, 3))
 
-    def _kept_already(self, fetcher: Fetcher, job: _Job) -> FileRecord | None:
-        """Return the record of a file that is there and whole."""
-        if job.known is None and self._options.on_existing != "skip":
+    def _reuse(self, fetcher: Fetcher, item: _Item) -> FileRecord | None:
+        """Return the record of a file that exists and is complete."""
+        if item.known is None and self._options.on_existing != "skip":
             return None
-        there = self._find(job.task_id, job.artifact)
-        if there is None:
+        existing = self._find(item.task_id, item.artifact)
+        if existing is None:
             return None
-        name, size = there
-        path = self._store.path(name)
-        expected = job.known.bytes if job.known else fetcher.announced_size(job.links)
+        name, size = existing
+        expected = item.known.bytes if item.known else fetcher.announced_size(item.urls)
         if expected in (None, size):
-            found = inspect(self._pieces(name), _KINDS[job.artifact])
+            found = inspect(self._read(name), _KINDS[item.artifact])
             if found is not None and (
-                found.sha256 == job.known.sha256 if job.known else expected is not None or found.complete
+                found.sha256 == item.known.sha256 if item.known else expected is not None or found.complete
             ):
-                return FileRecord(
-                    id=job.task_id,
-                    artifact=job.artifact,
-                    path=path,
-                    bytes=found.bytes,
-                    sha256=found.sha256,
-                    content_type=found.format.content_type,
-                    seconds=0.0,
-                )
-        log.warning("%s is not whole, or is another file: it is fetched again.", path)
+                return self._record(item, name, found, seconds=0.0)
+        log.warning("%s is incomplete or another file: downloading it again.", self._store.path(name))
         return None
 
-    def _pieces(self, name: str) -> Iterator[bytes]:
-        for piece in self._store.pieces(name):
-            if self._stopped:
-                raise LumaInterruptedError("The downloads were stopped from outside.")
+    def _read(self, name: str) -> Iterator[bytes]:
+        for piece in self._store.read(name):
+            self._check_stopped()
             yield piece
 
+    def _record(
+        self, item: _Item, name: str, file: DownloadedFile | Inspection, *, seconds: float
+    ) -> FileRecord:
+        return FileRecord(
+            id=item.task_id,
+            artifact=item.artifact,
+            path=self._store.path(name),
+            bytes=file.bytes,
+            sha256=file.sha256,
+            content_type=file.format.content_type,
+            seconds=seconds,
+        )
 
-class _Job(NamedTuple):
-    """A file to keep, where its links come from, and what an earlier try knew of it."""
 
-    task_id: str
-    artifact: Artifact
-    links: LinkSource
-    known: FileRecord | None
+def _take_completed(
+    pending: set[Future[FileRecord | FileFailure]],
+) -> Iterator[FileRecord | FileFailure]:
+    """Wait for at least one future, remove those that are completed, and yield their results."""
+    completed, _ = wait(pending, return_when=FIRST_COMPLETED)
+    pending -= completed
+    for future in completed:
+        yield future.result()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fetch files one by one: with patience when a transfer breaks, within limits of size and time."""
+"""Download single files: resume broken downloads, within limits of size and time."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from collections.abc import Callable, Sequence
 from http.client import HTTPException, HTTPResponse
 from typing import Final, Protocol
 
-from airflow_provider_luma.delays import parse_retry_after
-from airflow_provider_luma.download.addresses import shown
+from airflow_provider_luma.delays import MAX_RETRY_AFTER, parse_retry_after
+from airflow_provider_luma.download.addresses import redacted
 from airflow_provider_luma.download.checksum import BackgroundSha256
-from airflow_provider_luma.download.file_store import Partial
+from airflow_provider_luma.download.file_store import PartialFile
 from airflow_provider_luma.download.formats import Format, Kind
 from airflow_provider_luma.download.options import DownloadOptions
 from airflow_provider_luma.download.resumable import (
-    BrokenTransferError,
-    Fetched,
-    FileError,
-    Progress,
-    Transfer,
+    BrokenDownloadError,
+    DownloadedFile,
+    FileLimitError,
+    OnBytes,
+    ResumableDownload,
     check_framing,
     content_range,
 )
-from airflow_provider_luma.download.transport import FAULTS, Route, Transport
+from airflow_provider_luma.download.transport import NETWORK_ERRORS, Route, Transport
 from airflow_provider_luma.exceptions import (
     LumaApiError,
     LumaConnectionError,
@@ -41,26 +41,25 @@ from airflow_provider_luma.text import clean_text
 
 log = logging.getLogger(__name__)
 
-_PASSING: Final = (408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
-_MAX_RETRY_AFTER: Final = 60.0
+_TRANSIENT: Final = (408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
 
-AskLinks = Callable[[], Sequence[str]]
-"""Gives the links to a file, the preferred one first. Called again, it asks the relay for fresh ones."""
-
-
-class _RefusedError(LumaDownloadError):
-    """The host refuses the link, as hosts do when its signature has expired."""
+GetUrls = Callable[[], Sequence[str]]
+"""Return the URLs of a file, the preferred one first; fresh ones from the relay from the second call on."""
 
 
-class _Work(Protocol):
-    """What is asked of a host until it succeeds."""
+class _RefusedUrlError(LumaDownloadError):
+    """The host refuses the URL, as hosts do when its signature has expired."""
+
+
+class _Receiver(Protocol):
+    """Make requests and receive their responses until one attempt succeeds."""
 
     received: int
 
     @property
-    def standing(self) -> str: ...
+    def position(self) -> str: ...
 
-    def follow(self, url: str) -> None: ...
+    def switch_to(self, url: str) -> None: ...
 
     def request_headers(self) -> dict[str, str]: ...
 
@@ -69,10 +68,10 @@ class _Work(Protocol):
 
 class Fetcher:
     """
-    Fetches files one after the other, on one thread. Keeps its connections from file to file.
+    Download files one after the other, on one thread, and reuse connections from file to file.
 
-    :param route: How hosts are reached.
-    :param options: The bounds of each file.
+    :param route: How to reach hosts.
+    :param options: The limits of each file.
     """
 
     def __init__(self, route: Route, options: DownloadOptions) -> None:
@@ -83,126 +82,122 @@ class Fetcher:
         self._interrupted = threading.Event()
 
     def close(self) -> None:
-        """Close the connections and end the thread that hashes."""
+        """Close the connections and stop the thread that hashes."""
         self._transport.close()
         self._checksum.close()
 
-    def watch(self) -> None:
-        """Break off what is being received when its time is over; to be called by another thread."""
+    def enforce_deadline(self) -> None:
+        """Abort the current request if the file's time is up; for another thread to call regularly."""
         deadline = self._deadline
         if deadline is not None and time.monotonic() >= deadline:
             self._transport.abort()
 
     def interrupt(self) -> None:
-        """Let what is being fetched, and whatever would come next, end at once; from any thread."""
+        """Stop the current download and refuse further ones; from any thread."""
         self._interrupted.set()
         self._transport.abort()
 
-    def fetch(
+    def download(
         self,
-        ask_links: AskLinks,
+        get_urls: GetUrls,
         kind: Kind,
-        create: Callable[[Format], Partial],
-        progress: Progress | None = None,
-    ) -> Fetched:
+        create: Callable[[Format], PartialFile],
+        on_bytes: OnBytes | None = None,
+    ) -> DownloadedFile:
         """
-        Fetch a file and commit it to its store.
+        Download a file and commit it to its store.
 
-        :param ask_links: Gives the links.
+        :param get_urls: Returns the file's URLs.
         :param kind: What the file must be.
-        :param create: Begins the file in its store, once its format is known.
-        :param progress: Is told how far it is.
-        :raises LumaDownloadError: when the file can't be had or isn't what it should be.
-        :raises LumaStorageError: when it can't be kept.
+        :param create: Creates the file in its store, once its format is known.
+        :param on_bytes: Called with the progress.
+        :raises LumaDownloadError: if the file can't be downloaded or isn't of the right kind.
+        :raises LumaStorageError: if it can't be stored.
         :raises LumaInterruptedError: after :meth:`interrupt`.
         """
-        transfer = Transfer(
+        receiver = ResumableDownload(
             kind,
             max_bytes=self._options.max_bytes,
             create=create,
             checksum=self._checksum,
-            progress=progress,
+            on_bytes=on_bytes,
         )
         try:
-            self._persist(ask_links, transfer)
-            return transfer.commit()
+            self._try_each_url(get_urls, receiver)
+            return receiver.commit()
         finally:
-            transfer.discard()
+            receiver.discard()
 
-    def announced_size(self, ask_links: AskLinks) -> int | None:
+    def announced_size(self, get_urls: GetUrls) -> int | None:
         """
-        Ask the host how large a file is: for one byte of it, because signed links allow no HEAD.
+        Request one byte of a file to learn its size; signed URLs don't allow HEAD.
 
-        :param ask_links: Gives the links.
-        :return: The size in bytes, or None when the host doesn't tell.
-        :raises LumaDownloadError: when the host can't be asked.
+        :param get_urls: Returns the file's URLs.
+        :return: The size in bytes, or None if the host doesn't announce it.
+        :raises LumaDownloadError: if the request fails.
         """
         probe = _SizeProbe()
-        self._persist(ask_links, probe)
+        self._try_each_url(get_urls, probe)
         return probe.size
 
-    def _persist(self, ask_links: AskLinks, work: _Work) -> None:
-        """Try one link after the other until one of them gives the file or the time is over."""
+    def _try_each_url(self, get_urls: GetUrls, receiver: _Receiver) -> None:
+        """Try one URL after the other until one of them succeeds or the time is up."""
         self._deadline = time.monotonic() + self._options.file_timeout
         try:
-            links = _Links(ask_links)
-            while (url := links.next()) is not None:
-                work.follow(url)
+            candidates = _Candidates(get_urls)
+            while (url := candidates.next()) is not None:
+                receiver.switch_to(url)
                 try:
-                    self._try(url, work)
+                    self._try(url, receiver)
                     return
-                except FileError:
+                except FileLimitError:
                     raise
                 except LumaDownloadError as error:
-                    links.give_up(url, error, work.received)
-            raise links.failure()
+                    candidates.reject(url, error, receiver.received)
+            raise candidates.failure()
         finally:
             self._deadline = None
 
-    def _try(self, url: str, work: _Work) -> None:
-        """Attempt until it succeeds, or until this link is hopeless."""
-        failures, furthest = 0, work.received
+    def _try(self, url: str, receiver: _Receiver) -> None:
+        """Repeat attempts until one succeeds, or until this URL is hopeless."""
+        failures, furthest = 0, receiver.received
         while True:
-            self._check(url)
+            self._check_limits(url)
             try:
-                self._attempt(url, work)
+                self._attempt(url, receiver)
                 return
             except LumaDownloadError:
-                # What was broken off may look like anything.
-                self._check(url)
+                # An aborted response may look like anything.
+                self._check_limits(url)
                 raise
             except ssl.SSLCertVerificationError as error:
-                raise LumaDownloadError(
-                    f"The certificate of {shown(url)} is not accepted ({clean_text(error.verify_message)}): "
-                    "check the connection's verify.",
-                    retryable=False,
-                ) from error
-            except (BrokenTransferError, *FAULTS) as error:
-                self._check(url)
-                if work.received > furthest:
-                    furthest, failures = work.received, 0
+                raise _certificate_error(url, error) from error
+            except (BrokenDownloadError, *NETWORK_ERRORS) as error:
+                self._check_limits(url)
+                if receiver.received > furthest:
+                    furthest, failures = receiver.received, 0
                 failures += 1
                 if failures >= self._options.attempts:
                     raise LumaDownloadError(
-                        f"{shown(url)} could not be fetched: {_attempts(failures)} broke, the last one at "
-                        f"{work.standing} ({_reason(error)}).",
+                        f"{redacted(url)} could not be downloaded. Consecutive failed attempts: {failures}, "
+                        f"the last one at {receiver.position} ({_reason(error)}).",
                         retryable=True,
                     ) from error
-                self._pause(failures, error)
+                self._back_off(failures, error)
 
-    def _attempt(self, url: str, work: _Work) -> None:
+    def _attempt(self, url: str, receiver: _Receiver) -> None:
         try:
-            response = self._transport.get(url, work.request_headers())
+            response = self._transport.get(url, receiver.request_headers())
             if response.status in (200, 206, 416):
                 check_framing(url, response)
-                work.receive(url, response)
+                receiver.receive(url, response)
         except BaseException:
             self._transport.drop()
             raise
         self._transport.finish(response)
         _check_status(url, response)
 
-    def _pause(self, failures: int, error: Exception) -> None:
+    def _back_off(self, failures: int, error: Exception) -> None:
         options = self._options
         seconds = min(options.backoff_max, options.backoff * 2.0 ** (failures - 1))
         seconds = max(seconds * random.uniform(0.5, 1), getattr(error, "retry_after", 0.0))  # noqa: S311
@@ -214,84 +209,84 @@ class Fetcher:
             return 0.0
         return float("inf") if self._deadline is None else self._deadline - time.monotonic()
 
-    def _check(self, url: str) -> None:
+    def _check_limits(self, url: str) -> None:
         if self._interrupted.is_set():
-            raise LumaInterruptedError("The download was stopped from outside.")
+            raise LumaInterruptedError("The download was interrupted.")
         if self._remaining() <= 0:
-            raise FileError(
-                f"{shown(url)} was not there whole after {self._options.file_timeout:g} s: its host sends "
-                "too slowly, or the time limit for a file is too short.",
+            raise FileLimitError(
+                f"{redacted(url)} was not complete after file_timeout, {self._options.file_timeout:g} s: its "
+                "host is too slow, or the limit too low.",
                 retryable=True,
             )
 
 
-class _Links:
+class _Candidates:
     """
-    The links to one file in their order, and what was wrong with those that were tried.
+    Yield the URLs of one file in their order, and remember why each failed.
 
-    When a host refuses a link, the relay is asked for fresh ones: once, and again only if more of the file
-    has come since. A link that comes back unchanged is left out, unless there is no other.
+    When a host refuses a URL, the relay is queried for fresh ones: once, and again only if more of the file
+    has arrived since. A URL that comes back unchanged is left out, unless there is no other.
 
-    :param ask: Gives the links.
+    :param get_urls: Returns the URLs.
     """
 
-    def __init__(self, ask: AskLinks) -> None:
-        self._ask = ask
-        self._waiting = list(ask())
+    def __init__(self, get_urls: GetUrls) -> None:
+        self._get_urls = get_urls
+        self._waiting = list(get_urls())
         self._failures: dict[str, LumaDownloadError] = {}
         self._refreshed_at = -1
-        self._no_fresh: LumaError | None = None
+        self._refresh_error: LumaError | None = None
 
     def next(self) -> str | None:
-        """Return the link to try next, or None when there is none left."""
+        """Return the URL to try next, or None if there is none left."""
         return self._waiting.pop(0) if self._waiting else None
 
-    def give_up(self, url: str, error: LumaDownloadError, received: int) -> None:
-        """Leave a link, for this reason and after so many bytes."""
+    def reject(self, url: str, error: LumaDownloadError, received: int) -> None:
+        """Give up a URL, for this reason and after this many bytes."""
         self._failures[url] = error
-        if isinstance(error, _RefusedError) and received > self._refreshed_at:
+        if isinstance(error, _RefusedUrlError) and received > self._refreshed_at:
             self._refreshed_at = received
             self._refresh()
         if self._waiting:
-            log.warning("%s Another link to the file is tried.", error)
+            log.warning("%s Trying another URL of the file.", error)
 
     def _refresh(self) -> None:
         try:
-            fresh = self._ask()
+            fresh = self._get_urls()
         except (LumaMissingArtifactError, LumaApiError, LumaConnectionError) as error:
-            self._no_fresh = error
+            self._refresh_error = error
             return
-        refused = [url for url in fresh if isinstance(self._failures.get(url), _RefusedError)]
+        refused = [url for url in fresh if isinstance(self._failures.get(url), _RefusedUrlError)]
         self._waiting = [url for url in fresh if url not in self._failures] or refused[:1]
 
     def failure(self) -> LumaError:
-        """Return why none of the links gave the file."""
-        if isinstance(self._no_fresh, LumaMissingArtifactError):
-            return self._no_fresh
-        # A signed link and its fresh form read the same.
+        """Return why none of the URLs worked."""
+        if isinstance(self._refresh_error, LumaMissingArtifactError):
+            return self._refresh_error
+        # A signed URL and its fresh form are shown alike.
         failures = {str(error): error for error in self._failures.values()}
         reasons = list(failures)
-        if self._no_fresh is not None:
-            reasons.append(f"The relay gave no fresh link: {self._no_fresh}")
+        if self._refresh_error is not None:
+            reasons.append(f"The relay returned no fresh URL: {self._refresh_error}")
         if len(failures) == 1 and len(reasons) == 1:
             return next(iter(failures.values()))
-        message = f"None of the links to the file can be used. {' '.join(reasons)}"
+        message = f"None of the file's URLs can be used. {' '.join(reasons)}"
         if all(isinstance(error, LumaUnsafeLinkError) for error in failures.values()):
             return LumaUnsafeLinkError(message)
         return LumaDownloadError(message, retryable=any(error.retryable for error in failures.values()))
 
 
 class _SizeProbe:
-    """Asks for one byte and reads from the answer how many there are."""
+    """Request one byte, and read the size of the whole file from the response."""
 
     received = 0
-    standing = "the question for its size"
+    position = "the request for its size"
 
     def __init__(self) -> None:
         self.size: int | None = None
 
-    def follow(self, url: str) -> None:
-        """Need nothing from the links before."""
+    def switch_to(self, url: str) -> None:
+        """Do nothing: no response depends on an earlier one."""
 
     def request_headers(self) -> dict[str, str]:
         return {"Range": "bytes=0-0"}
@@ -304,32 +299,36 @@ def _check_status(url: str, response: HTTPResponse) -> None:
     status = response.status
     if status in (200, 206, 416):
         return
-    if status in _PASSING:
-        asked = parse_retry_after(response.headers.get("Retry-After"))
-        raise BrokenTransferError(f"HTTP {status}", retry_after=min(asked or 0.0, _MAX_RETRY_AFTER))
-    answer = f"{shown(url)} answers HTTP {status}"
+    if status in _TRANSIENT:
+        retry_after = parse_retry_after(response.headers.get("Retry-After"))
+        raise BrokenDownloadError(f"HTTP {status}", retry_after=min(retry_after or 0.0, MAX_RETRY_AFTER))
+    returned = f"{redacted(url)} returned HTTP {status}"
     if status == 401 or "WWW-Authenticate" in response.headers:
-        raise _RefusedError(
-            f"{answer} although the link is fresh from the relay: its host wants credentials. The API key "
-            "goes to the relay's API alone and is never sent for a file, so ask the relay's operator for "
-            "links that work without a key.",
+        raise _RefusedUrlError(
+            f"{returned} although the relay has just issued the URL: its host requires credentials. The API "
+            "key is only for the relay's API and never sent for a file; ask the relay's operator for URLs "
+            "that work without it.",
             retryable=True,
         )
     if 400 <= status < 500:
-        # Stores differ in which of these they answer to a signature that has expired.
-        raise _RefusedError(
-            f"{answer} although the link is fresh from the relay: the file is gone, or isn't there yet.",
+        # Hosts differ in which of these they return for an expired signature.
+        raise _RefusedUrlError(
+            f"{returned} although the relay has just issued the URL: the file is gone or doesn't exist yet.",
             retryable=True,
         )
-    raise LumaDownloadError(f"{answer}.", retryable=status >= 500)
+    raise LumaDownloadError(f"{returned}.", retryable=status >= 500)
 
 
-def _attempts(number: int) -> str:
-    return "1 attempt" if number == 1 else f"{number} attempts in a row"
+def _certificate_error(url: str, error: ssl.SSLCertVerificationError) -> LumaDownloadError:
+    return LumaDownloadError(
+        f"The certificate of {redacted(url)} was rejected ({clean_text(error.verify_message)}): check the "
+        "connection's verify.",
+        retryable=False,
+    )
 
 
 def _reason(error: Exception) -> str:
-    # A host may echo the link, signature and all, where http.client expects something else.
+    # A host may echo the URL, signature and all, where http.client expects something else.
     if isinstance(error, HTTPException):
         return type(error).__name__
     return clean_text(str(error)) or type(error).__name__

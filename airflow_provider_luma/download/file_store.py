@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where files are kept: any fsspec file system, and never a part of a file under its final name."""
+"""Store files on any fsspec file system, and never a part of a file under its final name."""
 
 from __future__ import annotations
 
@@ -24,24 +24,23 @@ _PIECE: Final = 1024 * 1024
 # Linux takes larger writes into large pages, and finding those can cost more than the copy.
 _WRITE: Final = 64 * 1024
 
-# Object stores whose files appear when they are closed, whole, or not at all: S3, Google Cloud Storage and
+# Object stores whose files appear complete when they are closed, or not at all: S3, Google Cloud Storage and
 # Azure Blob Storage. Elsewhere a file is written under a temporary name and renamed.
 _APPEARS_ON_CLOSE: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 
-# Of file systems that can't synchronise folders, and of folders that may be written but not read: there is
-# nothing more to be done about them.
+# Errors of file systems that can't synchronise folders, and of folders that may be written but not read.
 _CANT_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM})
 
 
 class FileStore:
     """
-    A folder of a file system. Safe to share between threads.
+    Store files in a folder of a file system. Safe to share between threads.
 
     :param fs: The file system.
-    :param root: The folder, as the file system names it; made when it isn't there.
+    :param root: The folder, as the file system names it; created if missing.
     :param label: The folder as users name it; paths in records and errors begin with it.
-    :param owner: Who writes, in letters and digits: the same for a task and its retries and for nobody else,
-        so that a retry can remove what a killed try has left.
+    :param owner: Id of the writer, in letters and digits: shared by a task and its retries only, so that a
+        retry can remove the temporary files of a killed try.
     """
 
     def __init__(self, fs: AbstractFileSystem, root: str, *, label: str, owner: str) -> None:
@@ -59,11 +58,11 @@ class FileStore:
 
     def prepare(self) -> None:
         """
-        Make the folder, and remove the temporary files that an earlier try of the same owner has left.
+        Create the folder, and remove the temporary files of an earlier try of the same owner.
 
-        :raises LumaStorageError: when the store can't be used.
+        :raises LumaStorageError: if the store can't be used.
         """
-        with self._translated("prepare", ""):
+        with self._as_storage_error("prepare", ""):
             self._fs.invalidate_cache()
             if not self._renames:
                 return
@@ -74,42 +73,45 @@ class FileStore:
 
     def size(self, name: str) -> int | None:
         """
-        Return the size of a file in bytes, or None when there is no such file.
+        Return the size of a file in bytes, or None if there is no such file.
 
-        :raises LumaStorageError: when that can't be told, or when there is a folder of that name.
+        :raises LumaStorageError: if the size can't be read, or if a folder has that name.
         """
-        with self._translated("look for", name):
+        with self._as_storage_error("look for", name):
             try:
                 info = self._fs.info(self._full(name))
             except FileNotFoundError:
                 return None
             if info["type"] == "directory":
-                raise IsADirectoryError("there is a folder of that name")
+                raise IsADirectoryError("a folder has that name")
             return int(info["size"])
 
-    def pieces(self, name: str) -> Iterator[bytes]:
+    def read(self, name: str) -> Iterator[bytes]:
         """
-        Read a file piece by piece.
+        Yield a file's bytes piece by piece.
 
-        :raises LumaStorageError: when it can't be read.
+        :raises LumaStorageError: if it can't be read.
         """
-        with self._translated("read", name), self._fs.open(self._full(name), "rb", block_size=_BLOCK) as file:
+        with (
+            self._as_storage_error("read", name),
+            self._fs.open(self._full(name), "rb", block_size=_BLOCK) as file,
+        ):
             while piece := file.read(_PIECE):
                 yield piece
 
-    def create(self, name: str) -> Partial:
+    def create(self, name: str) -> PartialFile:
         """
-        Begin a file; nothing stands under its name before it is committed.
+        Create a file that appears under its name only when it is committed.
 
-        :raises LumaStorageError: when it can't be begun.
+        :raises LumaStorageError: if it can't be created.
         """
         final = self._full(name)
-        with self._translated("write", name):
+        with self._as_storage_error("write", name):
             if not self._renames:
-                return Partial(self, name, self._fs.open(final, "wb", block_size=_BLOCK), None)
-            # All in one folder, so that the next try finds them, whatever folder the file goes to.
+                return PartialFile(self, name, self._fs.open(final, "wb", block_size=_BLOCK), None)
+            # All in one folder, so that the next try finds them whatever folder the file is moved to.
             temporary = f"{self._root}/{self._temporary_prefix}{secrets.token_hex(8)}.part"
-            return Partial(self, name, self._fs.open(temporary, "wb"), temporary)
+            return PartialFile(self, name, self._fs.open(temporary, "wb"), temporary)
 
     @property
     def _temporary_prefix(self) -> str:
@@ -124,11 +126,11 @@ class FileStore:
         if folder != self._root:
             self._make_folder(folder)
         if self._fs.isdir(final):
-            raise IsADirectoryError("there is a folder of that name")
+            raise IsADirectoryError("a folder has that name")
         try:
             self._fs.mv(temporary, final)
         except OSError:
-            # Some stores don't rename over a file.
+            # Some stores don't rename over an existing file.
             if not (self._fs.exists(temporary) and self._fs.exists(final)):
                 raise
             self._fs.rm_file(final)
@@ -148,7 +150,7 @@ class FileStore:
             _sync_folder(posixpath.dirname(path))
 
     def _close(self, file: Any) -> None:
-        """Close a written file. Without fsync, a power cut after the rename could leave an empty one."""
+        """Close a written file. Without fsync, a power failure after the rename could leave an empty one."""
         if self._local:
             file.flush()
             os.fsync(file.fileno())
@@ -158,8 +160,8 @@ class FileStore:
         self._fs.rm_file(path)
 
     @contextmanager
-    def _translated(self, what: str, name: str) -> Iterator[None]:
-        """Stores fail in any way that their libraries like: it is told in one."""
+    def _as_storage_error(self, what: str, name: str) -> Iterator[None]:
+        """Raise any error of a store's library as one type of error."""
         try:
             yield
         except LumaStorageError:
@@ -167,13 +169,13 @@ class FileStore:
         except Exception as error:
             path = self.path(name) if name else self._label
             raise LumaStorageError(
-                f"Can't {what} {path}: {clean_text(str(error)) or type(error).__name__}. Check the space, "
-                "the permissions and the connection of the destination."
+                f"Can't {what} {path}: {clean_text(str(error)) or type(error).__name__}. Check the "
+                "destination's free space, permissions and connection."
             ) from error
 
 
-class Partial:
-    """A file that is being written. It must be committed or discarded."""
+class PartialFile:
+    """Write a file, which must then be committed or discarded."""
 
     def __init__(self, store: FileStore, name: str, file: IO[bytes], temporary: str | None) -> None:
         self._store = store
@@ -185,20 +187,20 @@ class Partial:
         """
         Append bytes.
 
-        :raises LumaStorageError: when the store doesn't take them.
+        :raises LumaStorageError: if the store fails.
         """
-        with self._store._translated("write", self.name):
+        with self._store._as_storage_error("write", self.name):
             for start in range(0, len(chunk), _WRITE):
                 self._file.write(chunk[start : start + _WRITE])
 
     def commit(self) -> None:
         """
-        Let the file appear under its name, replacing what was there.
+        Make the file appear under its name, replacing an existing one.
 
-        :raises LumaStorageError: when that fails; then the file is discarded.
+        :raises LumaStorageError: if that fails; the file is then discarded.
         """
         try:
-            with self._store._translated("commit", self.name):
+            with self._store._as_storage_error("commit", self.name):
                 self._store._close(self._file)
                 if self._temporary is not None:
                     self._store._rename(self._temporary, self.name)
@@ -207,7 +209,7 @@ class Partial:
             raise
 
     def discard(self) -> None:
-        """Remove what was written. Whatever can't be removed is left to the next try or to the store."""
+        """Remove what was written. What can't be removed is left to the next try or to the store."""
         with contextlib.suppress(Exception):
             if self._temporary is not None:
                 try:
@@ -215,13 +217,13 @@ class Partial:
                 finally:
                     self._store._remove(self._temporary)
             elif isinstance(self._file, AbstractBufferedFile):
-                # Closing would let the part appear as a file, and so would the garbage collector.
+                # Closing it, as the garbage collector does, would make the part appear as a file.
                 self._file.closed = True
                 self._file.discard()
 
 
 def _sync_folder(path: str) -> None:
-    """Write a folder's entries to the disk, so that a power cut doesn't undo a rename."""
+    """Write a folder's entries to the disk, so that a power failure doesn't undo a rename."""
     try:
         descriptor = os.open(path or "/", os.O_RDONLY)
         try:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a file really is, told by its bytes, and whether it is all there.
+Detect a file's format from its bytes, and whether the file is complete.
 
-The ``filetype`` library tells the formats apart: unlike ``puremagic`` it reads an MP4's compatible brands and
-not only its first twelve bytes. MP4 brands that it doesn't know are added here.
+The ``filetype`` library distinguishes the formats: unlike ``puremagic`` it reads an MP4's compatible brands
+and not only its first twelve bytes. MP4 brands that it doesn't know are added here.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from filetype.types import Type, image, isobmff, video
 Kind = Literal["video", "image"]
 
 HEAD_BYTES: Final = 4096
-"""How much of a file's beginning :func:`recognise` looks at."""
+"""How much of a file's beginning :func:`detect_format` reads."""
 
 
 class Format(NamedTuple):
-    """A file format as files of it are named and declared."""
+    """Describe how files of a format are named and declared."""
 
     name: str
     kind: Kind
@@ -50,7 +50,7 @@ _WEBM_CLUSTER: Final = b"\x1f\x43\xb6\x75"
 
 
 class _Brands(isobmff.IsoBmff):  # type: ignore[misc]
-    """Files of the ISO base media family that name one of some brands, as their own or as compatible."""
+    """Match files of the ISO base media family by their own or compatible brands."""
 
     def __init__(self, format_: Format, *brands: str) -> None:
         super().__init__(mime=format_.content_type, extension=format_.extension.lstrip("."))
@@ -64,7 +64,7 @@ class _Brands(isobmff.IsoBmff):  # type: ignore[misc]
 
 
 class _Gif(Type):  # type: ignore[misc]
-    """GIF files by their whole signature; filetype is content with the first three letters."""
+    """Match GIF files by their whole signature; filetype reads only its first three letters."""
 
     def __init__(self) -> None:
         super().__init__(mime=GIF.content_type, extension="gif")
@@ -73,12 +73,12 @@ class _Gif(Type):  # type: ignore[misc]
         return buf.startswith((b"GIF87a", b"GIF89a"))
 
 
-# MP4 files, fragmented ones for example, may name none of the brands that filetype knows.
+# MP4 files, such as fragmented ones, may name none of the brands that filetype knows.
 _MODERN_MP4: Final = (
     *("iso2", "iso3", "iso4", "iso5", "iso6", "iso7", "iso8", "iso9", "isoa", "isob", "isoc"),
     *("avc1", "dash", "M4V ", "M4VH", "M4VP", "mp71", "MSNV", "hvc1", "hev1", "av01"),
 )
-# In this order: an AVIF image also names MP4's brands, so the images of its family go first.
+# The order matters: an AVIF image also names MP4's brands, so that images go first.
 _MATCHERS: Final = (
     _Brands(AVIF, "avif", "avis"),
     _Brands(HEIC, "heic", "heix", "heim", "heis", "hevc", "hevx"),
@@ -93,12 +93,12 @@ _MATCHERS: Final = (
 )
 
 
-def recognise(head: bytes) -> Format | None:
+def detect_format(head: bytes) -> Format | None:
     """
-    Tell a file's format by its beginning.
+    Detect a file's format from its beginning.
 
     :param head: At least its first :data:`HEAD_BYTES`, or all of it.
-    :return: The format, or None for anything that is not an artifact's.
+    :return: The format, or None for anything that no artifact has.
     """
     found = filetype.match(bytearray(head), _MATCHERS)
     mime = getattr(found, "mime", None)
@@ -106,7 +106,7 @@ def recognise(head: bytes) -> Format | None:
 
 
 class Inspection(NamedTuple):
-    """What a file that is kept turned out to be. ``complete`` is what its own structure says."""
+    """Describe a stored file. ``complete`` is whether its own structure proves its end."""
 
     format: Format
     bytes: int
@@ -116,34 +116,34 @@ class Inspection(NamedTuple):
 
 def inspect(pieces: Iterable[bytes], kind: Kind) -> Inspection | None:
     """
-    Read a file to its end.
+    Read a whole file and describe it.
 
-    :param pieces: Its bytes; all pieces but the last have at least :data:`HEAD_BYTES`.
+    :param pieces: Its bytes; each piece but the last has at least :data:`HEAD_BYTES`.
     :param kind: What it should be.
-    :return: What it is, or None when it is something else.
+    :return: Its description, or None if it isn't of that kind.
     """
     checksum, size = hashlib.sha256(), 0
     format_: Format | None = None
     completeness: Completeness | None = None
     for piece in pieces:
         if format_ is None or completeness is None:
-            format_ = recognise(piece[:HEAD_BYTES])
+            format_ = detect_format(piece[:HEAD_BYTES])
             if format_ is None or format_.kind != kind:
                 return None
             completeness = Completeness(format_)
         completeness.feed(piece)
         checksum.update(piece)
         size += len(piece)
-    if format_ is None or completeness is None or completeness.hollow:
+    if format_ is None or completeness is None or completeness.lacks_media:
         return None
     return Inspection(format_, size, checksum.hexdigest(), completeness.proven)
 
 
 class Completeness:
     """
-    Watches a file go by and tells whether its own structure says that it has come to its end.
+    Follow a file's structure to decide whether the file is complete.
 
-    Needed only where HTTP doesn't tell: for bodies that simply end with the connection.
+    Needed only where HTTP doesn't say so: for bodies that simply end with the connection.
 
     :param format_: The file's format.
     """
@@ -159,7 +159,7 @@ class Completeness:
         self._cluster = False
 
     def feed(self, chunk: bytes | memoryview) -> None:
-        """Take the file's next bytes."""
+        """Process the file's next bytes."""
         if self._boxes is not None:
             self._boxes.feed(chunk)
             return
@@ -173,15 +173,15 @@ class Completeness:
         self._tail = (self._tail + bytes(chunk[-16:]))[-16:]
 
     @property
-    def hollow(self) -> bool:
-        """Whether this is a video without a single picture, wherever it ends."""
+    def lacks_media(self) -> bool:
+        """Whether this is a video without any media data so far."""
         if self._format is WEBM:
             return not self._cluster
         return self._format in _BOXED_VIDEOS and self._boxes is not None and not self._boxes.media
 
     @property
     def proven(self) -> bool:
-        """Whether the file is certainly whole."""
+        """Whether the file is certainly complete."""
         if self._boxes is not None:
             index = b"moov" if self._format in _BOXED_VIDEOS else b"meta"
             return self._boxes.whole and self._boxes.media and index in self._boxes.seen
@@ -192,7 +192,7 @@ class Completeness:
 
 
 class _Boxes:
-    """Walks over the top-level boxes of an ISO base media file (ISO/IEC 14496-12)."""
+    """Walk the top-level boxes of an ISO base media file (ISO/IEC 14496-12)."""
 
     def __init__(self) -> None:
         self._skip = 0
@@ -204,14 +204,14 @@ class _Boxes:
 
     @property
     def whole(self) -> bool:
-        """Whether the last box has come to its end, and none must follow."""
+        """Whether the last box is complete, and none must follow."""
         if self._broken or self._skip or self._header:
             return False
-        # A film in fragments may continue after any of them; only their index is certainly the last box.
+        # A fragmented video may continue after each fragment; only their index is certainly the last box.
         return b"moof" not in self.seen or self._last == b"mfra"
 
     def feed(self, chunk: bytes | memoryview) -> None:
-        position = self._pass(len(chunk))
+        position = self._skip_content(len(chunk))
         while position < len(chunk) and not self._broken:
             wanted = 16 if self._header[:4] == b"\x00\x00\x00\x01" else 8
             taken = bytes(chunk[position : position + wanted - len(self._header)])
@@ -221,7 +221,7 @@ class _Boxes:
                 continue
             size = int.from_bytes(self._header[8:16] if wanted == 16 else self._header[:4], "big")
             if wanted == 8 and size == 0:
-                # It reaches to the end of the file, which proves nothing about where that is.
+                # It extends to the end of the file, which doesn't prove where that is.
                 size = _ENDLESS
             self._broken = size < wanted
             self._last = self._header[4:8]
@@ -229,10 +229,10 @@ class _Boxes:
                 self.seen.add(self._last)
             self._header = b""
             self._skip = max(0, size - wanted)
-            position += self._pass(len(chunk) - position)
+            position += self._skip_content(len(chunk) - position)
 
-    def _pass(self, length: int) -> int:
-        """Pass over what the box holds, as far as it has come."""
+    def _skip_content(self, length: int) -> int:
+        """Skip as much of the box's content as has arrived."""
         step = min(self._skip, length)
         self._skip -= step
         self.media = self.media or (step > 0 and self._last == b"mdat")

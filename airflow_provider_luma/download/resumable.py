@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One file under way: what has come of it, where it goes, and what to ask its host for next."""
+"""Receive one file in as many responses as it takes, and know which bytes to request next."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from collections.abc import Callable
 from http.client import HTTPResponse
 from typing import Final, NamedTuple
 
-from airflow_provider_luma.download.addresses import same_place, shown
+from airflow_provider_luma.download.addresses import is_same_location, redacted
 from airflow_provider_luma.download.checksum import BackgroundSha256
-from airflow_provider_luma.download.file_store import Partial
-from airflow_provider_luma.download.formats import HEAD_BYTES, Completeness, Format, Kind, recognise
+from airflow_provider_luma.download.file_store import PartialFile
+from airflow_provider_luma.download.formats import HEAD_BYTES, Completeness, Format, Kind, detect_format
 from airflow_provider_luma.exceptions import LumaDownloadError
 from airflow_provider_luma.text import clean_text
 
 _PROGRESS_SECONDS: Final = 5.0
-# Python refuses to read thousands of digits, and no file has as many bytes as 19 digits can tell.
+# Python refuses to read thousands of digits, and no file has more bytes than 18 digits can count.
 _LENGTH: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _CONTENT_RANGE: Final = re.compile(
     r"bytes +(?:(?P<start>[0-9]{1,18})-(?P<end>[0-9]{1,18})|\*)/(?:(?P<total>[0-9]{1,18})|\*)",
     re.ASCII | re.IGNORECASE,
 )
-# What may be sent back as it came: no control characters, and short enough for a request's headers.
+# What is safe to send back unchanged: no control characters, and short enough for a request's headers.
 _STRONG_ETAG: Final = re.compile(r'(?!W/)"?[\x21\x23-\x7e\x80-\xff]{1,512}"?')
 _DATE: Final = re.compile(r"[A-Za-z0-9 ,:+-]{1,64}", re.ASCII)
 _NAMES: Final[dict[Kind, str]] = {"video": "a video", "image": "an image"}
 
-Progress = Callable[[int, int | None], None]
-"""Is told every few seconds how many bytes have come, and how many were announced, if that is known."""
+OnBytes = Callable[[int, int | None], None]
+"""Called every few seconds with the bytes received and, if the host announced it, their total."""
 
 
-class BrokenTransferError(Exception):
+class BrokenDownloadError(Exception):
     """
-    The transfer broke in a way that may pass.
+    A response broke off or was refused in a way that another attempt may overcome.
 
     :param retry_after: Seconds that the host asks to wait.
     """
@@ -44,20 +44,20 @@ class BrokenTransferError(Exception):
         self.retry_after = retry_after
 
 
-class FileError(LumaDownloadError):
-    """The file can't be kept, under whatever link: it is too large, or its time is over."""
+class FileLimitError(LumaDownloadError):
+    """The file exceeds a limit of size or time, so that no other URL of it can help."""
 
 
 class ContentRange(NamedTuple):
-    """Which part of a file an answer holds; ``stop`` is the first byte after it. None where it isn't said."""
+    """Hold a ``Content-Range``; ``stop`` is the first byte after the part. None stands for unknown."""
 
     start: int | None = None
     stop: int | None = None
     total: int | None = None
 
 
-class Fetched(NamedTuple):
-    """A file that was fetched whole."""
+class DownloadedFile(NamedTuple):
+    """Describe a file that was downloaded completely."""
 
     name: str
     format: Format
@@ -65,15 +65,15 @@ class Fetched(NamedTuple):
     sha256: str
 
 
-class Transfer:
+class ResumableDownload:
     """
-    Takes the answers to a file's requests until the file is whole.
+    Receive responses until the file is complete.
 
     :param kind: What the file must be.
-    :param max_bytes: The largest file that is taken.
-    :param create: Begins the file in its store, once its format is known.
+    :param max_bytes: The largest file to accept.
+    :param create: Creates the file in its store, once its format is known.
     :param checksum: Hashes the file.
-    :param progress: Is told how far it is.
+    :param on_bytes: Called with the progress.
     """
 
     def __init__(
@@ -81,23 +81,23 @@ class Transfer:
         kind: Kind,
         *,
         max_bytes: int,
-        create: Callable[[Format], Partial],
+        create: Callable[[Format], PartialFile],
         checksum: BackgroundSha256,
-        progress: Progress | None = None,
+        on_bytes: OnBytes | None = None,
     ) -> None:
         self._kind = kind
         self._max_bytes = max_bytes
         self._create = create
         self._checksum = checksum
-        self._progress = progress
+        self._on_bytes = on_bytes
         self._progress_due = time.monotonic() + _PROGRESS_SECONDS
-        self._partial: Partial | None = None
+        self._partial: PartialFile | None = None
         self._url = ""
-        # The size that was last announced for a version of the file; it outlives starting over.
+        # The size that was last announced for a version of the file; it outlives a restart.
         self._announced: tuple[str | None, int] | None = None
-        self._start_over()
+        self._restart()
 
-    def _start_over(self) -> None:
+    def _restart(self) -> None:
         self.discard()
         self._checksum.restart()
         self.received = 0
@@ -106,84 +106,84 @@ class Transfer:
         self._completeness: Completeness | None = None
 
     @property
-    def standing(self) -> str:
-        """How far it is, in words."""
+    def position(self) -> str:
+        """Return how much has been received, in words."""
         return f"{self.received} bytes" if self._total is None else f"{self.received} of {self._total} bytes"
 
-    def follow(self, url: str) -> None:
+    def switch_to(self, url: str) -> None:
         """
-        Take what comes next from this link.
+        Receive the following responses from this URL.
 
-        The bytes of two files are never mixed: unless the link leads to the same place and the host vouches
-        for the same bytes there, with a strong ETag, all starts over.
+        The bytes of two files are never mixed: the download restarts unless the URL has the same location
+        and a strong ETag guarantees the same bytes there.
         """
-        vouched = self._validator is not None and _STRONG_ETAG.fullmatch(self._validator)
-        if url != self._url and not (vouched and same_place(url, self._url)):
-            self._start_over()
+        is_guaranteed = self._validator is not None and _STRONG_ETAG.fullmatch(self._validator)
+        if url != self._url and not (is_guaranteed and is_same_location(url, self._url)):
+            self._restart()
             self._announced = None
         self._url = url
 
     def request_headers(self) -> dict[str, str]:
-        """Return how to ask for the file, or for its rest as long as it is still the same file."""
+        """Return the headers that request the file, or the rest of it if it is still the same file."""
         if self.received and self._validator is not None:
             return {"Range": f"bytes={self.received}-", "If-Range": self._validator}
         return {}
 
     def receive(self, url: str, response: HTTPResponse) -> None:
         """
-        Take an answer's body to its end.
+        Receive a response's whole body.
 
-        :param url: The link, for errors.
-        :param response: An answer with status 200, 206 or 416.
-        :raises BrokenTransferError: when the file is not whole after it.
-        :raises LumaDownloadError: when the file is too large or isn't what it should be.
+        :param url: The URL, for errors.
+        :param response: A response with status 200, 206 or 416.
+        :raises BrokenDownloadError: if the file is not complete after it.
+        :raises LumaDownloadError: if the file is too large or isn't of the right kind.
         """
-        coming = self._expects(url, response)
-        # Short reads come only at the end of the body.
-        while coming and (length := response.readinto(self._checksum.buffer())):
+        has_body = self._accept_headers(url, response)
+        # A short read means the end of the body.
+        while has_body and (length := response.readinto(self._checksum.buffer())):
             if self.received + length > self._max_bytes:
                 raise self._too_large(url, f"more than {self._max_bytes} bytes")
             if self._partial is None:
                 if length < HEAD_BYTES and self._total not in (None, length):
                     break
-                self._begin_file(url, response, bytes(self._checksum.buffer()[: min(length, HEAD_BYTES)]))
-            self._keep(length)
-        self._check_end(url, response)
+                self._create_file(url, response, bytes(self._checksum.buffer()[: min(length, HEAD_BYTES)]))
+            self._append(length)
+        self._check_complete(url, response)
 
-    def commit(self) -> Fetched:
+    def commit(self) -> DownloadedFile:
         """
-        Let the whole file appear under its name.
+        Make the complete file appear under its name.
 
-        :raises LumaStorageError: when that fails.
+        :raises LumaStorageError: if that fails.
         """
         partial, self._partial = self._partial, None
         assert partial is not None
         digest = self._checksum.hexdigest()
         partial.commit()
-        return Fetched(partial.name, self._format, self.received, digest)
+        return DownloadedFile(partial.name, self._format, self.received, digest)
 
     def discard(self) -> None:
-        """Remove what has come."""
+        """Remove what has been received."""
         partial, self._partial = self._partial, None
         if partial is not None:
             partial.discard()
 
-    def _expects(self, url: str, response: HTTPResponse) -> bool:
+    def _accept_headers(self, url: str, response: HTTPResponse) -> bool:
         """
-        Make sure that the body begins where the bytes so far end, or else start over.
+        Check that the body starts where the received bytes end, or restart.
 
-        :return: False when there is nothing to come, because the file has ended there.
+        :return: False if there is nothing to read, because the file ends there.
         """
         if response.status == 200:
             if self.received:
-                self._start_over()
+                self._restart()
             self._total = response.length
             self._validator = _validator(response)
         else:
             part = content_range(response)
-            if not self._continues(response, part):
-                self._start_over()
-                raise BrokenTransferError("the host sent another part of the file than the one asked for")
+            if not self._is_continuation(response, part):
+                self._restart()
+                raise BrokenDownloadError("the host returned another part of the file than was requested")
             self._total = part.total if self._total is None else self._total
             self._validator = self._validator or _validator(response)
         if self._total is not None and self._total > self._max_bytes:
@@ -192,8 +192,8 @@ class Transfer:
             self._announced = self._validator, self._total
         return response.status != 416
 
-    def _continues(self, response: HTTPResponse, part: ContentRange) -> bool:
-        """Whether an answer holds the next bytes of the same file, or says that there are none."""
+    def _is_continuation(self, response: HTTPResponse, part: ContentRange) -> bool:
+        """Whether a response holds the next bytes of the same file, or says that there are none."""
         if self.received and _validator(response) not in (None, self._validator):
             return False
         if self._total is not None and part.total not in (None, self._total):
@@ -202,48 +202,40 @@ class Transfer:
             return self.received > 0 and part.total == self.received
         return part.start == self.received and (self.received == 0 or bool(self.request_headers()))
 
-    def _check_end(self, url: str, response: HTTPResponse) -> None:
-        """Make sure that the body, and the file with it, has come to its end."""
+    def _check_complete(self, url: str, response: HTTPResponse) -> None:
+        """Check that the body has ended, and the file with it."""
         if self._total is not None and self.received > self._total:
-            standing = self.standing
-            self._start_over()
-            raise BrokenTransferError(f"the host sent more than it announced: {standing}")
+            position = self.position
+            self._restart()
+            raise BrokenDownloadError(f"the host returned more than it announced: {position}")
         if self._total is not None and self.received != self._total:
-            raise BrokenTransferError(f"the connection ended after {self.standing}")
-        # A part of a file of unknown size may come whole without being the last one.
+            raise BrokenDownloadError(f"the connection ended after {self.position}")
+        # A part of a file of unknown size may arrive complete without being the last one.
         framed = response.status == 200 and response.chunked
         if self._partial is None:
             if self._total is None and not framed:
-                # Headers that break off look like an answer without a length and without a body.
-                raise BrokenTransferError("the connection ended before the first byte of the file")
-            self._begin_file(url, response, b"")
+                # Truncated headers look like a response without a length and without a body.
+                raise BrokenDownloadError("the connection ended before the first byte of the file")
+            self._create_file(url, response, b"")
         assert self._completeness is not None
         if not (self._total is not None or framed or self._completeness.proven):
-            raise BrokenTransferError(f"the connection ended in mid-file, after {self.standing}")
+            raise BrokenDownloadError(f"the connection ended mid-file, after {self.position}")
         version, size = self._announced or (None, self.received)
         self._announced = self._validator, self.received
         if version == self._validator and size != self.received:
-            raise BrokenTransferError(f"it has {self.received} bytes, but was announced with {size} before")
-        if self._completeness.hollow:
-            raise LumaDownloadError(
-                f"{shown(url)} sent {self._format.name} without a single picture in place of a video. "
-                "Nothing of it was kept.",
-                retryable=True,
-            )
+            raise BrokenDownloadError(f"it has {self.received} bytes, but {size} were announced before")
+        if self._completeness.lacks_media:
+            raise self._wrong_content(url, f"{self._format.name} without media data")
 
-    def _begin_file(self, url: str, response: HTTPResponse, head: bytes) -> None:
-        found = recognise(head)
+    def _create_file(self, url: str, response: HTTPResponse, head: bytes) -> None:
+        found = detect_format(head)
         if found is None or found.kind != self._kind:
-            what = found.name if found else _described(head, response)
-            raise LumaDownloadError(
-                f"{shown(url)} sent {what} in place of {_NAMES[self._kind]}. Nothing of it was kept.",
-                retryable=True,
-            )
+            raise self._wrong_content(url, found.name if found else _describe(head, response))
         self._format = found
         self._completeness = Completeness(found)
         self._partial = self._create(found)
 
-    def _keep(self, length: int) -> None:
+    def _append(self, length: int) -> None:
         assert self._partial is not None
         assert self._completeness is not None
         chunk = memoryview(self._checksum.buffer())[:length]
@@ -251,20 +243,26 @@ class Transfer:
         self._partial.write(chunk)
         self._completeness.feed(chunk)
         self.received += length
-        if self._progress is not None and time.monotonic() >= self._progress_due:
+        if self._on_bytes is not None and time.monotonic() >= self._progress_due:
             self._progress_due = time.monotonic() + _PROGRESS_SECONDS
-            self._progress(self.received, self._total)
+            self._on_bytes(self.received, self._total)
 
-    def _too_large(self, url: str, size: str) -> FileError:
-        return FileError(
-            f"{shown(url)} has {size}, but max_bytes allows {self._max_bytes}: raise it if you expect "
+    def _too_large(self, url: str, size: str) -> FileLimitError:
+        return FileLimitError(
+            f"{redacted(url)} has {size}, but max_bytes allows {self._max_bytes}: raise it if you expect "
             "such files.",
             retryable=False,
         )
 
+    def _wrong_content(self, url: str, what: str) -> LumaDownloadError:
+        return LumaDownloadError(
+            f"{redacted(url)} returned {what} instead of {_NAMES[self._kind]}. Nothing of it was kept.",
+            retryable=True,
+        )
+
 
 def content_range(response: HTTPResponse) -> ContentRange:
-    """Return what an answer's ``Content-Range`` says; nothing when it is illegible or contradicts itself."""
+    """Parse a response's ``Content-Range``; all parts are None if it is malformed or contradicts itself."""
     found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
     if not found:
         return ContentRange()
@@ -277,30 +275,30 @@ def content_range(response: HTTPResponse) -> ContentRange:
 
 def check_framing(url: str, response: HTTPResponse) -> None:
     """
-    Make sure that it is certain where an answer's body ends, and that it is not packed.
+    Check that a response's body has a definite end and is not compressed.
 
-    :raises LumaDownloadError: when it isn't.
+    :raises LumaDownloadError: if not.
     """
     for name, plain in (("Content-Encoding", "identity"), ("Transfer-Encoding", "chunked")):
         value = response.headers.get(name, plain)
         if value.strip().lower() != plain:
             raise LumaDownloadError(
-                f"{shown(url)} is sent with {name} {clean_text(value, 80)!r} though none was asked for. What "
-                "it would unpack to can't be bounded, so it is refused.",
+                f"{redacted(url)} has {name} {clean_text(value, 80)!r}, which was not requested. It is "
+                "refused because its decompressed size has no bound.",
                 retryable=False,
             )
     lengths = {value.strip() for value in response.headers.get_all("Content-Length", [])}
-    legible = all(_LENGTH.fullmatch(length) for length in lengths)
-    if not response.chunked and (len(lengths) > 1 or not legible):
+    are_legible = all(_LENGTH.fullmatch(length) for length in lengths)
+    if not response.chunked and (len(lengths) > 1 or not are_legible):
         raise LumaDownloadError(
-            f"{shown(url)} is sent with Content-Length {clean_text(', '.join(sorted(lengths)), 80)!r}: "
-            "where it would end is uncertain, so it is refused.",
+            f"{redacted(url)} has Content-Length {clean_text(', '.join(sorted(lengths)), 80)!r}. It is "
+            "refused because its end is uncertain.",
             retryable=True,
         )
 
 
 def _validator(response: HTTPResponse) -> str | None:
-    """Return what identifies this version of the file, if it does so byte for byte and can be sent back."""
+    """Return what identifies this version of the file byte for byte, if it is safe to send back."""
     etag = response.headers.get("ETag", "").strip()
     if _STRONG_ETAG.fullmatch(etag):
         return etag
@@ -308,9 +306,9 @@ def _validator(response: HTTPResponse) -> str | None:
     return date if _DATE.fullmatch(date) else None
 
 
-def _described(head: bytes, response: HTTPResponse) -> str:
+def _describe(head: bytes, response: HTTPResponse) -> str:
     if not head:
         return "an empty file"
     content_type = clean_text(response.headers.get("Content-Type", "no type"), 80)
     beginning = clean_text(head[:40].decode("ascii", "replace"))
-    return f"something declared as {content_type!r} that begins with {beginning!r}"
+    return f"data of the declared type {content_type!r} that begins with {beginning!r}"

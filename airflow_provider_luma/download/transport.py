@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-HTTP GETs to artifact hosts: to checked addresses only, without key, cookies or netrc.
+Send HTTP GETs to artifact hosts: to checked addresses only, without key, cookies or netrc.
 
-``http.client`` reads into buffers of ours, on sockets of ours, and logs nothing. ``requests-hardened`` pins
-connections too, but it can allow loopback addresses and no single host, tries only the first address of a
-name, looks names up again for connections that stand, and lets urllib3 log whole links, signatures included.
+``http.client`` reads into our buffers, on our sockets, and logs nothing. ``requests-hardened`` pins
+connections too, but it can't allow a single private host, tries only the first address of a name, looks
+names up again for open connections, and lets urllib3 log whole URLs, signatures included.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from urllib3.util import parse_url, wait_for_read
 
 from airflow_provider_luma import __version__
 from airflow_provider_luma.client.settings import RelaySettings
-from airflow_provider_luma.download.addresses import HostPolicy, Link, is_host, shown
-from airflow_provider_luma.exceptions import LumaConfigError, LumaUnsafeLinkError
+from airflow_provider_luma.download.addresses import CheckedUrl, HostPolicy, is_valid_host, refusal, resolve
+from airflow_provider_luma.exceptions import LumaConfigError
 
-FAULTS: Final = (OSError, HTTPException)
-"""What :meth:`Transport.get` and reading from its answer raise when the network or the host fails."""
+NETWORK_ERRORS: Final = (OSError, HTTPException)
+"""What :meth:`Transport.get` and reading its response raise if the network or the host fails."""
 
 MAX_REDIRECTS: Final = 3
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
@@ -39,13 +39,13 @@ _SMALL_BODY: Final = 64 * 1024
 _MAX_CONNECTIONS: Final = 4
 
 _BAD_PROXY: Final = (
-    "The proxy for artifacts has no legible address: give the connection's proxies, or the environment's "
-    "HTTPS_PROXY, one such as 'http://proxy:3128'."
+    "The proxy for artifacts must have an address such as 'http://proxy:3128': correct the connection's "
+    "proxies or the environment's HTTPS_PROXY."
 )
 
 
 class Proxy(NamedTuple):
-    """A forward proxy, and the headers that it wants."""
+    """Hold the address of a forward proxy, and the headers that it requires."""
 
     host: str
     port: int
@@ -55,13 +55,13 @@ class Proxy(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class Route:
     """
-    How artifact hosts are reached; one for many transports.
+    Hold how to reach artifact hosts; shared by many transports.
 
-    :param policy: Which hosts may be reached at all.
-    :param connect_timeout: Seconds for establishing a connection to one address.
-    :param read_timeout: Seconds without a single byte after which a connection counts as broken.
-    :param verify: Whether to check certificates, or the path of a CA bundle to check them with.
-    :param proxies: Proxies by scheme, as ``requests`` takes them. Without them the environment's are used.
+    :param policy: Which hosts are allowed.
+    :param connect_timeout: Seconds to connect to one address.
+    :param read_timeout: Seconds without a byte after which a connection counts as broken.
+    :param verify: Whether to verify certificates, or the path to a CA bundle to verify them with.
+    :param proxies: Proxies by scheme, as ``requests`` takes them; by default those of the environment.
     """
 
     policy: HostPolicy
@@ -72,7 +72,7 @@ class Route:
 
     @classmethod
     def of(cls, settings: RelaySettings) -> Route:
-        """Make the route for the artifacts of a relay from its connection's settings."""
+        """Return the route to a relay's artifacts, from its connection's settings."""
         return cls(
             policy=HostPolicy(base_url=settings.base_url, allowed_hosts=settings.allowed_artifact_hosts),
             connect_timeout=settings.connect_timeout,
@@ -84,9 +84,9 @@ class Route:
     @cached_property
     def tls(self) -> ssl.SSLContext:
         """
-        What certificates are checked with, as ``requests`` would choose it.
+        Return the TLS settings, with the CA bundle that ``requests`` would choose.
 
-        :raises LumaConfigError: when there is no such CA bundle.
+        :raises LumaConfigError: if the CA bundle can't be read.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self.verify is False:
@@ -101,37 +101,37 @@ class Route:
                 context.load_verify_locations(cafile=bundle)
         except OSError as error:
             raise LumaConfigError(
-                f"The connection's verify is {bundle!r}, which can't be read as a CA bundle ({error}): right "
-                "are true, false or the path of a bundle that every worker has."
+                "The connection's verify must be true, false or the path to a CA bundle that every worker "
+                f"has; got {bundle!r}, which can't be read ({error})."
             ) from error
         return context
 
-    def proxy(self, link: Link) -> Proxy | None:
+    def proxy(self, url: CheckedUrl) -> Proxy | None:
         """
-        Return the proxy that a link is fetched through, as ``requests`` would choose it.
+        Return the proxy for a URL, as ``requests`` would choose it.
 
-        :raises LumaConfigError: when that is one that can't be used.
+        :raises LumaConfigError: if it can't be used.
         """
-        proxies = dict(self.proxies) or get_environ_proxies(link.url)
-        proxy = select_proxy(link.url, proxies)
+        proxies = dict(self.proxies) or get_environ_proxies(url.url)
+        proxy = select_proxy(url.url, proxies)
         if not proxy:
             return None
         if "://" not in proxy:
             proxy = f"http://{proxy}"
         if not proxy.lower().startswith("http://"):
             raise LumaConfigError(
-                f"Artifacts can't be fetched through a proxy of the kind {proxy.partition('://')[0]!r}: give "
-                "one with an http:// address, or except the artifact hosts with NO_PROXY."
+                "The proxy for artifacts must have an http:// address; got one of the scheme "
+                f"{proxy.partition('://')[0]!r}. Use another one, or exempt artifact hosts with NO_PROXY."
             )
         return _parse_proxy(proxy)
 
 
 class Transport:
     """
-    The connections of one thread to artifact hosts; kept open from file to file.
+    Send the requests of one thread to artifact hosts, and keep connections open from file to file.
 
-    :param route: How hosts are reached.
-    :param remaining: Returns the seconds that are left for what is under way; connecting takes no longer.
+    :param route: How to reach hosts.
+    :param remaining: Returns the seconds that are left for the current file; connecting takes no longer.
     """
 
     def __init__(self, route: Route, *, remaining: Callable[[], float] = lambda: float("inf")) -> None:
@@ -140,19 +140,19 @@ class Transport:
         self._connections: dict[tuple[str, str, int], HTTPConnection] = {}
         self._current: HTTPConnection | None = None
         self._response: HTTPResponse | None = None
-        # Not the connection's, which forgets it as soon as an answer is the last one on it.
+        # Kept here because a connection drops its socket as soon as a response is the last one on it.
         self._socket: socket.socket | None = None
 
     def get(self, url: str, headers: Mapping[str, str]) -> HTTPResponse:
         """
-        Send a GET and follow up to three redirects, each checked like the link itself.
+        Send a GET and follow up to three redirects, each checked like the URL itself.
 
-        :param url: The link.
+        :param url: The URL.
         :param headers: Headers to send besides the usual ones.
-        :return: The answer, whatever its status, before its body is read. To be given back to
-            :meth:`finish` before the next call, unless :meth:`drop` is called.
-        :raises LumaUnsafeLinkError: when the link or a redirect leads where nothing is fetched from.
-        :raises OSError, HTTPException: the :data:`FAULTS`.
+        :return: The response, whatever its status, before its body is read. Pass it to :meth:`finish`
+            before the next call, unless :meth:`drop` is called.
+        :raises LumaUnsafeLinkError: if the URL or a redirect is not allowed.
+        :raises OSError, HTTPException: the :data:`NETWORK_ERRORS`.
         """
         headers = {
             "User-Agent": f"airflow-provider-luma/{__version__}",
@@ -161,22 +161,20 @@ class Transport:
             **headers,
         }
         for _ in range(MAX_REDIRECTS + 1):
-            link = self._route.policy.check(url)
-            response = self._send(link, headers)
+            checked = self._route.policy.check(url)
+            response = self._send(checked, headers)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location:
                 return response
             self.finish(response)
             try:
-                url = urljoin(link.url, location)
+                url = urljoin(checked.url, location)
             except ValueError:
-                raise LumaUnsafeLinkError(f"{shown(url)} redirects to a link that can't be read.") from None
-        raise LumaUnsafeLinkError(
-            f"{shown(url)} is not followed: there were more than {MAX_REDIRECTS} redirects."
-        )
+                raise refusal(url, "it redirects to a malformed URL") from None
+        raise refusal(url, f"there were more than {MAX_REDIRECTS} redirects")
 
     def finish(self, response: HTTPResponse) -> None:
-        """Leave an answer. Its connection is kept if what is unread of it is small."""
+        """Release a response. Its connection is kept if the unread rest of the body is small."""
         if response.isclosed():
             return
         if response.length is not None and response.length <= _SMALL_BODY:
@@ -185,14 +183,14 @@ class Transport:
             self.drop()
 
     def drop(self) -> None:
-        """Close the connection that was used last, whatever is under way on it."""
+        """Close the connection that was used last, with any response on it."""
         if self._response is not None:
             self._response.close()
         if self._current is not None:
             self._current.close()
 
     def abort(self) -> None:
-        """Break off what the owning thread is sending or receiving; from any thread."""
+        """Abort what the owning thread is sending or receiving; from any thread."""
         for sock in (self._socket, getattr(self._current, "sock", None)):
             if sock is not None:
                 with contextlib.suppress(OSError):
@@ -205,51 +203,51 @@ class Transport:
             connection.close()
         self._connections.clear()
 
-    def _send(self, link: Link, headers: Mapping[str, str]) -> HTTPResponse:
-        proxy = self._route.proxy(link) if link.scheme == "http" else None
-        connection = self._current = self._connection(link)
+    def _send(self, url: CheckedUrl, headers: Mapping[str, str]) -> HTTPResponse:
+        proxy = self._route.proxy(url) if url.scheme == "http" else None
+        connection = self._current = self._connection(url)
         self._socket = connection.sock
         try:
             connection.request(
                 "GET",
-                link.url if proxy else link.target,
-                headers={"Host": link.authority, **headers, **(proxy.headers if proxy else {})},
+                url.url if proxy else url.target,
+                headers={"Host": url.authority, **headers, **(proxy.headers if proxy else {})},
             )
             self._response = connection.getresponse()
             return self._response
         except ValueError as error:
-            # http.client reads the host's status line and headers here, and leaves some of their oddities to
-            # int() and to codecs, which must not cost more than this file.
+            # http.client passes some malformed status lines and headers to int() and to codecs, whose errors
+            # must not fail more than this file.
             connection.close()
-            raise HTTPException("an illegible answer") from error
+            raise HTTPException("a malformed response") from error
         except BaseException:
             connection.close()
             raise
 
-    def _connection(self, link: Link) -> HTTPConnection:
-        kept = self._connections.get(link.origin)
-        # A socket that can be read before anything was asked has been closed by the other side.
+    def _connection(self, url: CheckedUrl) -> HTTPConnection:
+        kept = self._connections.get(url.origin)
+        # A socket that is readable before a request was closed by the other side.
         if kept is not None and kept.sock is not None and not wait_for_read(kept.sock, timeout=0):
             return kept
         if kept is not None:
             kept.close()
         if len(self._connections) >= _MAX_CONNECTIONS:
             self.close()
-        connection = HTTPConnection(link.host, link.port)
-        # By itself it would connect to whatever address the name has then.
+        connection = HTTPConnection(url.host, url.port)
+        # Otherwise it would reconnect to whatever address the name has by then.
         connection.auto_open = 0
-        self._connect(connection, link)
-        self._connections[link.origin] = connection
+        self._connect(connection, url)
+        self._connections[url.origin] = connection
         return connection
 
-    def _connect(self, connection: HTTPConnection, link: Link) -> None:
-        """Connect to an address of the link's host, under the host's name as far as TLS is concerned."""
-        proxy = self._route.proxy(link)
-        connection.sock = self._tunnel(link, proxy) if proxy else self._dial(link)
+    def _connect(self, connection: HTTPConnection, url: CheckedUrl) -> None:
+        """Connect to an address of the URL's host; TLS verifies the host's name."""
+        proxy = self._route.proxy(url)
+        connection.sock = self._connect_through(proxy, url) if proxy else self._connect_directly(url)
         try:
-            if link.scheme == "https":
+            if url.scheme == "https":
                 tls = self._route.tls.wrap_socket(
-                    connection.sock, server_hostname=link.host, do_handshake_on_connect=False
+                    connection.sock, server_hostname=url.host, do_handshake_on_connect=False
                 )
                 connection.sock = self._socket = tls
                 tls.do_handshake()
@@ -258,25 +256,28 @@ class Transport:
             connection.close()
             raise
 
-    def _dial(self, link: Link) -> socket.socket:
-        return self._first(
-            self._route.policy.addresses(link), lambda address, patience: _open(address, link.port, patience)
+    def _connect_directly(self, url: CheckedUrl) -> socket.socket:
+        return self._first_connection(
+            self._route.policy.addresses(url), lambda address, timeout: _open(address, url.port, timeout)
         )
 
-    def _tunnel(self, link: Link, proxy: Proxy) -> socket.socket:
+    def _connect_through(self, proxy: Proxy, url: CheckedUrl) -> socket.socket:
         """Connect to the proxy and, for https, through it to a checked address."""
-        if link.scheme == "http" and not self._route.policy.trusts(link):
-            raise LumaUnsafeLinkError(
-                f"{shown(link.url)} is not followed: through a proxy, plain http is fetched only from the "
-                "relay's own host and from allowed_artifact_hosts."
+        if url.scheme == "http" and not self._route.policy.trusts(url):
+            raise refusal(
+                url.url,
+                "through a proxy, plain http is allowed only to the relay's own host and to "
+                "allowed_artifact_hosts",
             )
-        doors = _look_up(proxy.host, proxy.port)
-        if link.scheme == "http":
-            return self._first(doors, lambda door, patience: _open(door, proxy.port, patience))
+        proxies = resolve(proxy.host, proxy.port)
+        if url.scheme == "http":
+            return self._first_connection(
+                proxies, lambda address, timeout: _open(address, proxy.port, timeout)
+            )
 
-        def connect(target: str, door: str, patience: float) -> socket.socket:
-            connection = self._current = HTTPConnection(door, proxy.port, timeout=patience)
-            connection.set_tunnel(target, link.port, headers=proxy.headers)
+        def tunnel(target: str, address: str, timeout: float) -> socket.socket:
+            connection = self._current = HTTPConnection(address, proxy.port, timeout=timeout)
+            connection.set_tunnel(target, url.port, headers=proxy.headers)
             try:
                 connection.connect()
             except BaseException:
@@ -284,60 +285,57 @@ class Transport:
                 raise
             return connection.sock
 
-        return self._first(
-            self._targets(link),
-            lambda target, _: self._first(doors, lambda door, patience: connect(target, door, patience)),
+        return self._first_connection(
+            self._tunnel_targets(url),
+            lambda target, _: self._first_connection(
+                proxies, lambda address, timeout: tunnel(target, address, timeout)
+            ),
         )
 
-    def _targets(self, link: Link) -> list[str]:
-        """Return what to ask a proxy for: a checked address, or a name that the user allows."""
+    def _tunnel_targets(self, url: CheckedUrl) -> list[str]:
+        """Return the hosts to request from a proxy: checked addresses, or a name that the user allows."""
         policy = self._route.policy
-        if policy.trusts(link):
+        if policy.trusts(url):
             # The proxy may know names that this machine doesn't.
-            return [link.host]
+            return [url.host]
         try:
-            return policy.addresses(link)
+            return policy.addresses(url)
         except OSError as error:
             raise OSError(
-                f"{error}; {link.host} is looked up here and not by the proxy, so that it can't lead into "
-                "the private network. If this machine has no DNS, name the host in the connection's "
+                f"{error}; {url.host} is resolved here and not by the proxy, so that it can't point into the "
+                "private network. If this machine has no DNS, name the host in the connection's "
                 "allowed_artifact_hosts: the proxy then resolves it"
             ) from error
 
-    def _first(
+    def _first_connection(
         self, addresses: Iterable[str], connect: Callable[[str, float], socket.socket]
     ) -> socket.socket:
-        """Return the first connection that can be made within the time that is left for the file."""
-        fault = OSError("the host has no address")
+        """Return the first connection that succeeds within the time that is left for the file."""
+        last_error = OSError("the host has no address")
         for address in addresses:
-            patience = min(self._route.connect_timeout, self._remaining())
-            if patience <= 0:
+            timeout = min(self._route.connect_timeout, self._remaining())
+            if timeout <= 0:
                 raise TimeoutError("timed out while connecting")
             try:
-                return connect(address, patience)
+                return connect(address, timeout)
             except OSError as error:
-                fault = error
-        raise fault
+                last_error = error
+        raise last_error
 
 
-def _open(address: str, port: int, patience: float) -> socket.socket:
-    sock = socket.create_connection((address, port), timeout=patience)
+def _open(address: str, port: int, timeout: float) -> socket.socket:
+    sock = socket.create_connection((address, port), timeout=timeout)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
-
-
-def _look_up(host: str, port: int) -> list[str]:
-    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
 
 def _parse_proxy(address: str) -> Proxy:
     try:
         parts = parse_url(address)
     except ValueError:
-        # Not shown, because it may hold a password.
+        # The message leaves out the address, which may hold a password.
         raise LumaConfigError(_BAD_PROXY) from None
-    if not parts.host or not is_host(parts.host):
+    if not parts.host or not is_valid_host(parts.host):
         raise LumaConfigError(_BAD_PROXY)
     headers = {}
     if parts.auth:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath
 
-from airflow_provider_luma.client.artifacts import ArtifactRecord, check_artifacts
-from airflow_provider_luma.client.models import LumaTask, TaskState
+from airflow_provider_luma.client.artifacts import ArtifactRecord, check_artifacts, missing_artifacts
+from airflow_provider_luma.client.models import LumaTask
 from airflow_provider_luma.exceptions import LumaMissingArtifactError
 from airflow_provider_luma.hooks.luma import LumaHook
 from airflow_provider_luma.outcomes import final_errors_fail_the_task
 from airflow_provider_luma.task_ids import check_task_ids, parse_task_ids
+from airflow_provider_luma.text import shorten_list
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -88,30 +89,16 @@ class LumaFetchArtifactsOperator(BaseOperator):
         return [record.to_dict() for record in records]
 
     def _check(self, ids: Sequence[str], tasks: Mapping[str, LumaTask]) -> None:
-        lacks = {task_id: lack for task_id in ids if (lack := self._lack(tasks.get(task_id)))}
-        if not lacks:
-            return
-        final = all(task_id not in tasks or tasks[task_id].state is TaskState.FAILED for task_id in lacks)
-        named = "; ".join(f"{task_id}: {lack}" for task_id, lack in list(lacks.items())[:20])
-        more = f"; and {len(lacks) - 20} more" if len(lacks) > 20 else ""
-        raise LumaMissingArtifactError(
-            f"{len(lacks)} of {len(ids)} Luma tasks lack what was asked for. {named}{more}. Put a "
-            "LumaTaskSensor before this task, hand on the ids that it returns, or ask for fewer artifacts.",
-            retryable=not final,
-            task_ids=list(lacks),
-        )
-
-    def _lack(self, task: LumaTask | None) -> str:
-        if task is None:
-            return "the relay doesn't know this id"
-        if task.problem is not None:
-            return task.problem
-        record = ArtifactRecord.of(task)
-        missing = [artifact for artifact in self.artifacts if not record.url(artifact)]
-        if not missing:
-            return ""
-        reason = f" ({task.failure_reason})" if task.failure_reason else ""
-        return f"{task.state.value}{reason}, no {' and no '.join(missing)}"
+        missing = {i: why for i in ids if (why := missing_artifacts(tasks.get(i), self.artifacts))}
+        if missing:
+            reasons = [f"{task_id}: {why.reason}" for task_id, why in missing.items()]
+            raise LumaMissingArtifactError(
+                f"{len(missing)} of {len(ids)} Luma tasks lack artifacts. {shorten_list(reasons, 20, '; ')}. "
+                "Put a LumaTaskSensor before this task and pass on the ids that it returns, or ask for "
+                "fewer artifacts.",
+                retryable=any(why.retryable for why in missing.values()),
+                task_ids=list(missing),
+            )
 
     def _write_manifest(self, manifest_path: str, records: Sequence[ArtifactRecord]) -> dict[str, Any]:
         path = ObjectStoragePath(manifest_path)

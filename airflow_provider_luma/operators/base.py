@@ -35,7 +35,7 @@ from airflow_provider_luma.exceptions import (
 )
 from airflow_provider_luma.hooks.luma import LumaHook
 from airflow_provider_luma.links.luma import LumaVideosLink
-from airflow_provider_luma.outcomes import TimedOutBy, check_report, final_errors_fail_the_task, time_limit
+from airflow_provider_luma.outcomes import check_report, final_errors_fail_the_task, time_limit
 from airflow_provider_luma.retries import LumaRetryPolicy
 from airflow_provider_luma.state import MemoryStore
 from airflow_provider_luma.submitting.ledger import Ledger, OnClear, Try
@@ -46,7 +46,8 @@ from airflow_provider_luma.triggers.luma import LumaTaskTrigger
 from airflow_provider_luma.validation import positive_seconds, shown
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow_provider_luma.waiting.progress import Progress, Report, WaitPolicy
-from airflow_provider_luma.waiting.tracker import Tracker
+from airflow_provider_luma.waiting.time_limit import TimeLimit
+from airflow_provider_luma.waiting.tracker import Tracker, follow
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -144,7 +145,7 @@ class LumaSubmitOperator(BaseOperator):
         :param event: The trigger's report.
         """
         with self._ended(context), self._final_errors_fail_the_task(context):
-            return self._conclude(context, msgspec.convert(event, Report), event["timed_out_by"])
+            return self._conclude(context, msgspec.convert(event, Report))
 
     def on_kill(self) -> None:
         """Send nothing more. The API has no cancel: what was submitted goes on and is billed."""
@@ -347,9 +348,7 @@ class LumaSubmitOperator(BaseOperator):
                 luma_task_ids=ids,
                 luma_conn_id=self.luma_conn_id,
                 poll_interval=self.poll_interval,
-                deadline=limit.deadline,
-                waited=limit.waited,
-                timed_out_by=limit.timed_out_by,
+                time_limit=limit,
                 max_failed=policy.max_failed,
                 missing_polls=policy.missing_polls,
                 progress=Progress.of(ids, answered=True).to_json(),
@@ -360,26 +359,21 @@ class LumaSubmitOperator(BaseOperator):
 
     def _wait_here(self, ids: Sequence[str], refused: int) -> Report:
         hook = LumaHook(self.luma_conn_id)
-        # The submits have worked, so an answer that refuses the key is passing.
+        # The submits have worked, so a refusal of the key is waited out.
         tracker = Tracker(Progress.of(ids, answered=True), self._wait_policy(refused), self.log)
-        tracker.tolerate_poll_failures(hook.settings.max_poll_failures)
-        deadline = time.monotonic() + self.timeout
-        while True:
-            verdict = tracker.verdict(timed_out=time.monotonic() >= deadline)
-            if verdict != "waiting":
-                return tracker.report(verdict, waited=f"the timeout of {self.timeout:g} s")
-            pause = delay_before_retry(tracker.retry_after, own=self.poll_interval)
-            stop = self._stop or Stop()
-            stop.pause(max(0.0, min(pause, deadline - time.monotonic())))
-            if stop.asked:
-                raise LumaInterruptedError(
-                    f"Waiting was stopped from outside; a retry waits for the same videos: {shorten_ids(ids)}"
-                )
-            tracker.poll(hook.client)
+        return follow(
+            hook.client,
+            tracker,
+            interval=self.poll_interval,
+            limit=TimeLimit(seconds=self.timeout),
+            max_poll_failures=hook.settings.max_poll_failures,
+            pause_first=True,
+            stop=self._stop,
+        )
 
-    def _conclude(self, context: Context, report: Report, timed_out_by: TimedOutBy = "timeout") -> Any:
+    def _conclude(self, context: Context, report: Report) -> Any:
         self._push(context, failed=report.failed)
-        check_report(report, timed_out_by=timed_out_by, timeout_error=LumaTimeoutError)
+        check_report(report, timeout_error=LumaTimeoutError)
         self.log.info("%s", report.message)
         tasks = LumaHook(self.luma_conn_id).client.get_tasks(report.completed)
         if lost := [task_id for task_id in report.completed if task_id not in tasks]:

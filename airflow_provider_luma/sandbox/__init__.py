@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A local Luma relay: try the provider, and test your own Dags, without a key or a cent.
+A local Luma relay: try the provider and test your own Dags without a key and without cost.
 
 As a program::
 
@@ -21,35 +21,15 @@ In a test::
         my_dag.test()
         assert sandbox.count("submit") == len(sandbox.generations) == 1
 
-Where it is
-    ``sandbox.base_url``, ``.root_url`` (without the prefix), ``.port``, ``.api_key``,
-    ``.airflow_connection``.
-Tasks
-    ``add_task(task_id=None, **script)`` adds one (fields:
-    :class:`~airflow_provider_luma.sandbox.relay.TaskScript`), ``add_tasks([TaskScript(…), …])`` thousands at
-    once. ``advance(seconds)`` moves the relay's clock ahead, ``when(task_id)``, ``times(ids=None)`` and
-    ``completed_at(task_id)`` tell when things happened.
-Faults
-    ``fail_next(call, fault, times=1, skip=0, accepted=False)`` and
-    ``fail_when(call, fault, predicate=None, ids=(), containing=None, times=None, skip=0, accepted=False)``,
-    where ``call`` is ``batch``, ``single``, ``submit``, ``extend``, ``download_url``, ``billing``, ``media``
-    or ``unknown`` and ``fault`` comes from :mod:`~airflow_provider_luma.sandbox.faults`. ``accepted=True``:
-    the relay takes and bills the job, and only its answer is lost or spoilt. ``clear_faults()``.
-    ``faults.random_faults(seed, call="batch", count=10)`` draws from all faults of a kind of call.
-Records
-    ``calls`` (:class:`~airflow_provider_luma.sandbox.relay.RecordedCall`), ``counts``, ``count(call)``,
-    ``generations`` (:class:`~airflow_provider_luma.sandbox.relay.Generation`: what was bought, once each),
-    ``balance``, ``spent_usd``. ``reset()`` forgets it all.
-
-``SandboxProcess`` is the same in a process of its own. Any running sandbox can be steered over HTTP, in JSON,
+``SandboxProcess`` runs in a process of its own. Any running sandbox can be steered over HTTP, in JSON,
 outside the prefix and without a key:
 
 ``GET /sandbox/counts``
-    calls by name
+    number of calls by kind
 ``GET /sandbox/calls``
-    their records; ``?name=batch&after=17``: of batch queries after the call with that number
+    their records; ``?name=batch&after=17``: only batch queries after the call with that number
 ``GET /sandbox/generations``
-    what was bought
+    every accepted submit and extend
 ``GET /sandbox/balance``
     ``{"balance_usd": …, "spent_usd": …}``
 ``POST /sandbox/times``
@@ -58,13 +38,13 @@ outside the prefix and without a key:
     ``{"tasks": [{"id": "…", "completes_after": 3}, …]}`` answers ``{"ids": […]}``
 ``POST /sandbox/faults``
     ``{"call": "batch", "fault": "too_many_requests", "options": {"retry_after": 2}, "times": 1}``, and
-    ``ids``, ``containing``, ``skip``, ``accepted``; ``times: null`` means always
+    ``ids``, ``containing``, ``skip``, ``accepted``; ``times: null`` plays it always
 ``DELETE /sandbox/faults``
-    forgets them
+    forgets all faults
 ``POST /sandbox/advance``
-    ``{"seconds": 3600}``
+    ``{"seconds": 3600}`` moves the relay's clock ahead
 ``POST /sandbox/reset``
-    forgets everything
+    forgets tasks, faults, records and spending
 """
 
 from __future__ import annotations
@@ -73,38 +53,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_provider_luma.sandbox import faults
-    from airflow_provider_luma.sandbox.faults import Fault
-    from airflow_provider_luma.sandbox.relay import Generation, RecordedCall, TaskScript, TaskTimes
-    from airflow_provider_luma.sandbox.server import LumaSandbox, SandboxProcess
-    from airflow_provider_luma.sandbox.steering import Sandbox
-
-__all__ = [
-    "Fault",
-    "Generation",
-    "LumaSandbox",
-    "RecordedCall",
-    "Sandbox",
-    "SandboxProcess",
-    "TaskScript",
-    "TaskTimes",
-    "faults",
-]
+    from airflow_provider_luma.sandbox import faults as faults
+    from airflow_provider_luma.sandbox.faults import Fault as Fault
+    from airflow_provider_luma.sandbox.relay import Generation as Generation
+    from airflow_provider_luma.sandbox.rules import RecordedCall as RecordedCall
+    from airflow_provider_luma.sandbox.server import LumaSandbox as LumaSandbox
+    from airflow_provider_luma.sandbox.server import SandboxProcess as SandboxProcess
+    from airflow_provider_luma.sandbox.steering import Sandbox as Sandbox
+    from airflow_provider_luma.sandbox.tasks import TaskScript as TaskScript
+    from airflow_provider_luma.sandbox.tasks import TaskTimes as TaskTimes
 
 _HOMES = {
-    "RecordedCall": "relay",
     "Fault": "faults",
     "Generation": "relay",
     "LumaSandbox": "server",
+    "RecordedCall": "rules",
     "Sandbox": "steering",
     "SandboxProcess": "server",
-    "TaskScript": "relay",
-    "TaskTimes": "relay",
+    "TaskScript": "tasks",
+    "TaskTimes": "tasks",
 }
+__all__ = ["faults", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: whoever imports the provider doesn't pay for a web server."""
+    """Import on first use, so that importing the provider doesn't import a web server."""
     if name == "faults":
         return import_module(f"{__name__}.faults")
     if name in _HOMES:

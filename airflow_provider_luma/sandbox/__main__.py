@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m airflow_provider_luma.sandbox``: the sandbox as a program of its own."""
+"""Run the sandbox as a program: ``python -m airflow_provider_luma.sandbox``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _stop_at_end_of_input(sandbox: LumaSandbox) -> None:
-    # Not through sys.stdin, whose lock a waiting thread would hold at the exit.
+    # A thread that waits in sys.stdin would hold its lock at the exit.
     while os.read(0, 4096):
         continue
     sandbox.stop()
@@ -57,37 +57,41 @@ def _stop_at_end_of_input(sandbox: LumaSandbox) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_luma.sandbox",
-        description="A local Luma relay: no key, no cost. Ends on Ctrl-C.",
+        description="A local Luma relay that bills nothing. Stop it with Ctrl-C.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; whoever reaches it can steer it"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; its clients can steer the sandbox",
     )
-    parser.add_argument("--port", type=int, default=8321, help="0 takes a free one")
+    parser.add_argument("--port", type=int, default=8321, help="port to listen on; 0 takes a free one")
     parser.add_argument(
-        "--settings", default="{}", help="JSON object of the options below; they go before it"
+        "--settings", default="{}", help="JSON object of the options below, which override it"
     )
     parser.add_argument(
-        "--until-stdin-closes", action="store_true", help="end with the process that started this"
+        "--until-stdin-closes",
+        action="store_true",
+        help="stop when stdin closes, as when the parent process ends",
     )
-    parser.add_argument("--json", action="store_true", help="tell where it listens as a line of JSON")
+    parser.add_argument("--json", action="store_true", help="print the address as a line of JSON")
     for field in msgspec.structs.fields(Settings):
-        kind = msgspec.inspect.type_info(field.type)
-        extra: dict[str, Any] = {}
-        if isinstance(kind, msgspec.inspect.Metadata):
-            extra, kind = kind.extra_json_schema or {}, kind.type
-        more: dict[str, Any] = {}
-        if isinstance(kind, msgspec.inspect.LiteralType):
-            more["choices"] = [str(value) for value in kind.values]
-        elif isinstance(kind, msgspec.inspect.VarTupleType):
-            more["nargs"] = "*"
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            default=argparse.SUPPRESS,
-            help=f"{extra.get('description', '')} (default: {field.default})",
-            **more,
-        )
+        _add_setting(parser, field)
     return parser
+
+
+def _add_setting(parser: argparse.ArgumentParser, field: msgspec.structs.FieldInfo) -> None:
+    kind = msgspec.inspect.type_info(field.type)
+    schema: dict[str, Any] = {}
+    if isinstance(kind, msgspec.inspect.Metadata):
+        schema, kind = kind.extra_json_schema or {}, kind.type
+    form: dict[str, Any] = {}
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        form["choices"] = [str(value) for value in kind.values]
+    elif isinstance(kind, msgspec.inspect.VarTupleType):
+        form["nargs"] = "*"
+    text = f"{schema.get('description', '')} (default: {field.default})"
+    parser.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, help=text, **form)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The relay's calls, the media host and the steering routes as one ASGI application."""
+"""The APIs and the steering routes of a sandbox as one ASGI application."""
 
 from __future__ import annotations
 
 import hmac
-import itertools
 import secrets
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -15,189 +13,106 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from airflow_provider_luma.sandbox import faults, media_host
+from airflow_provider_luma.sandbox import faults
+from airflow_provider_luma.sandbox.api import (
+    JSON_HEADERS,
+    Call,
+    Incoming,
+    LumaApi,
+    MediaApi,
+    Reply,
+    fault_reply,
+)
 from airflow_provider_luma.sandbox.control import control_routes
-from airflow_provider_luma.sandbox.delivery import Answer, Piece
-from airflow_provider_luma.sandbox.dialects import DIALECTS
-from airflow_provider_luma.sandbox.faults import CallName, Fault
-from airflow_provider_luma.sandbox.relay import UNLIMITED_USD, RecordedCall, Refused, Relay, Snapshot
-from airflow_provider_luma.sandbox.rewrites import Rewrite
+from airflow_provider_luma.sandbox.delivery import Answer
+from airflow_provider_luma.sandbox.faults.fault import NO_FAULT, CallName
+from airflow_provider_luma.sandbox.media_host import FileUrls
+from airflow_provider_luma.sandbox.relay import Refused, Relay
+from airflow_provider_luma.sandbox.rules import RecordedCall
+from airflow_provider_luma.sandbox.steering import Sandbox
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_JSON_HEADERS = (("content-type", "application/json; charset=utf-8"),)
 
 
-class Reply(NamedTuple):
-    """What the relay itself has to say, before any fault touches it."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    pieces: Iterable[Piece]
-    length: int
-    generation: str | None = None
-
-
-Handler = Callable[[RecordedCall, Request, Fault | None], Reply]
-
-
-def make_app(relay: Relay, root_url: str) -> ASGIApp:
-    """
-    The application that serves ``relay``.
-
-    :param root_url: where it is served, without a path; media links start with it unless a setting says
-        otherwise
-    """
-    settings = relay.settings
-    links = media_host.Links(
-        settings.media_base_url or root_url,
+def make_app(sandbox: Sandbox) -> ASGIApp:
+    """Return the application that serves a sandbox of this process."""
+    relay, settings = sandbox.relay, sandbox.settings
+    urls = FileUrls(
+        settings.media_base_url or sandbox.root_url,
         lambda: relay.epoch(relay.now()),
         expire_after=settings.links_expire_after,
         uses=settings.link_uses,
     )
-    dialect = DIALECTS[settings.dialect]
-    expected_key = f"Bearer {settings.api_key}".encode()
-
-    def one(snapshot: Snapshot) -> object:
-        return dialect.task(snapshot, links.url, relay.epoch)
-
-    def batch(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
-        ids = call.body.get("ids") if isinstance(call.body, dict) else None
-        if not isinstance(ids, list) or not all(isinstance(task_id, str) for task_id in ids):
-            raise Refused(faults.bad_request("ids must be an array of task ids", code="invalid_request"))
-        return _json(200, dialect.tasks(relay.query(ids), links.url, relay.epoch))
-
-    def single(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
-        return _json(200, one(relay.query_one(call.ids[0])))
-
-    def submit(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
-        snapshot = relay.submit(call.body)
-        return _json(settings.submit_status, one(snapshot), generation=snapshot.task.id)
-
-    def extend(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
-        snapshot = relay.extend(call.ids[0], call.body)
-        return _json(settings.submit_status, one(snapshot), generation=snapshot.task.id)
-
-    def download_url(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
-        snapshot = relay.peek(call.ids[0])
-        if snapshot is None:
-            raise Refused(faults.task_not_exist())
-        if not snapshot.has_video:
-            raise Refused(faults.bad_request("the task has no video", code="video_not_ready"))
-        return _json(200, dialect.value({"url": links.url(snapshot.task.id, "video.mp4")}))
-
-    def billing(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
-        # These two are OpenAI's own routes on every relay, and never enveloped.
-        if request.url.path.endswith("/usage"):
-            return _json(200, {"object": "list", "total_usage": round(relay.spent_usd * 100, 4)})
-        limit = UNLIMITED_USD if settings.balance_usd is None else settings.balance_usd
-        return _json(
-            200,
-            {
-                "object": "billing_subscription",
-                "has_payment_method": True,
-                "soft_limit_usd": limit,
-                "hard_limit_usd": limit,
-                "system_hard_limit_usd": limit,
-                "access_until": 0,
-            },
-        )
-
-    def media(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
-        snapshot = relay.peek(call.ids[0])
-        name: Any = request.path_params["name"]
-        if snapshot is None or not snapshot.has_video or name not in media_host.CONTENT_TYPES:
-            raise Refused(faults.media_error(404))
-        refused_with = request.query_params.get("refused")
-        if refused_with is not None:
-            raise Refused(faults.media_error(int(refused_with)))
-        if not links.holds(request.url.path, request.url.query, use=call.method == "GET"):
-            raise Refused(faults.media_error(settings.lapsed_link_status))
-        size = snapshot.task.script.video_bytes or settings.video_bytes
-        file = media_host.media_file(call.ids[0], name, size)
-        answer = media_host.media_answer(
-            file,
-            call.headers,
-            ranges=fault is None or fault.ranges,
-            etag=fault.etag if fault else None,
-            total_off=fault.total_off if fault else 0,
-        )
-        return Reply(
-            answer.status,
-            tuple(answer.headers.items()),
-            file.slices(answer.start, answer.stop),
-            answer.stop - answer.start,
-        )
-
-    def unknown(call: RecordedCall, request: Request, fault: Fault | None) -> Reply:
-        raise Refused(faults.invalid_url(request.url.path, call.method))
-
-    def endpoint(name: CallName, handler: Handler) -> Callable[[Request], Any]:
-        needs_key = name not in ("media", "unknown")
-
-        async def serve(request: Request) -> Response:
-            try:
-                raw_body = await request.body()
-            except ClientDisconnect:
-                # Nobody is left to answer, and a job whose order never fully came is not taken.
-                return Response()
-            call = _start_call(relay, name, request, raw_body)
-            rule = relay.matching_rule(call)
-            fault = rule.fault if rule else None
-
-            def act() -> Reply:
-                key = request.headers.get("authorization", "").encode()
-                try:
-                    if needs_key and not hmac.compare_digest(key, expected_key):
-                        raise Refused(faults.unauthorized())
-                    return handler(call, request, fault)
-                except Refused as refusal:
-                    return _spoken(refusal.fault)
-
-            if fault is None or fault.needs_true_answer:
-                reply = act()
-                generation = reply.generation
-                if fault and fault.rewrite and reply.headers == _JSON_HEADERS:
-                    reply = _rewritten(reply, fault.rewrite)
-            else:
-                generation = act().generation if rule and rule.accepted else None
-                reply = _spoken(fault)
-            status = (fault and fault.status) or reply.status
-            relay.finish_call(
-                call,
-                status=None if fault and fault.silent else status,
-                fault=fault.name if fault else None,
-                generation=generation,
-            )
-            headers = (*reply.headers, *(fault.headers if fault else ()), _cookie())
-            delay = (settings.latency_seconds if needs_key else 0.0) + (fault.delay if fault else 0.0)
-            return Answer(status, headers, reply.pieces, reply.length, delay=delay, fault=fault)
-
-        return serve
-
-    prefix = settings.prefix
-    api: list[tuple[str, str, CallName, Handler]] = [
-        ("POST", f"{prefix}/luma/tasks", "batch", batch),
-        ("GET", f"{prefix}/luma/generations/{{id}}", "single", single),
-        ("POST", f"{prefix}/luma/generations", "submit", submit),
-        ("POST", f"{prefix}/luma/generations/{{id}}/extend", "extend", extend),
-        ("GET", f"{prefix}/luma/generations/{{id}}/download_video_url", "download_url", download_url),
-        ("GET", f"{prefix}/v1/dashboard/billing/subscription", "billing", billing),
-        ("GET", f"{prefix}/v1/dashboard/billing/usage", "billing", billing),
-        ("GET", "/media/{id}/{name}", "media", media),
+    apis = (LumaApi(relay, urls), MediaApi(relay, urls))
+    routes = [
+        Route(call.path, _Endpoint(call, relay).serve, methods=[call.method])
+        for api in apis
+        for call in api.calls()
     ]
-    routes = [Route(path, endpoint(name, handler), methods=[method]) for method, path, name, handler in api]
     # Last, and for all methods, so that a known path with the wrong method is as unknown as on a true relay.
-    anything_else = Route("/{path:path}", endpoint("unknown", unknown), methods=_METHODS)
-    return Router(routes=[*routes, *control_routes(relay), anything_else], redirect_slashes=False)
+    unknown = Call("", "/{path:path}", "unknown", _unknown)
+    anything_else = Route(unknown.path, _Endpoint(unknown, relay).serve, methods=_METHODS)
+    return Router(routes=[*routes, *control_routes(sandbox), anything_else], redirect_slashes=False)
+
+
+class _Endpoint:
+    """Record a call, choose its fault, let the relay act, and send what the fault leaves of the answer."""
+
+    def __init__(self, call: Call, relay: Relay) -> None:
+        self._name = call.name
+        self._handler = call.handler
+        self._relay = relay
+        self._key = f"Bearer {relay.settings.api_key}".encode()
+        self._needs_key = call.name not in ("media", "unknown")
+
+    async def serve(self, request: Request) -> Response:
+        try:
+            raw_body = await request.body()
+        except ClientDisconnect:
+            # The client has left, and a submit whose body never came in full is not accepted.
+            return Response()
+        record = _start_call(self._relay, self._name, request, raw_body)
+        rule = self._relay.rules.take(record)
+        fault = rule.played if rule else NO_FAULT
+        reply = self._reply(Incoming(record, request, fault), accepted=rule is not None and rule.accepted)
+        status = fault.status or reply.status
+        self._relay.finish_call(
+            record,
+            status=None if fault.silent else status,
+            fault=fault.name or None,
+            generation=reply.generation,
+        )
+        latency = self._relay.settings.latency_seconds if self._needs_key else 0.0
+        headers = (*reply.headers, *fault.headers, _cookie())
+        return Answer(status, headers, reply.pieces, reply.length, delay=latency + fault.delay, fault=fault)
+
+    def _reply(self, call: Incoming, *, accepted: bool) -> Reply:
+        fault = call.fault
+        if not fault.needs_true_answer:
+            generation = self._act(call).generation if accepted else None
+            return fault_reply(fault)._replace(generation=generation)
+        reply = self._act(call)
+        if fault.rewrite is None or reply.headers != JSON_HEADERS:
+            return reply
+        body = fault.rewrite.apply(b"".join(reply.pieces))
+        return reply._replace(pieces=(body,), length=len(body))
+
+    def _act(self, call: Incoming) -> Reply:
+        key = call.request.headers.get("authorization", "").encode()
+        try:
+            if self._needs_key and not hmac.compare_digest(key, self._key):
+                raise Refused(faults.unauthorized())
+            return self._handler(call)
+        except Refused as refusal:
+            return fault_reply(refusal.fault)
+
+
+def _unknown(call: Incoming) -> Reply:
+    raise Refused(faults.invalid_url(call.request.url.path, call.record.method))
 
 
 def _start_call(relay: Relay, name: CallName, request: Request, raw_body: bytes) -> RecordedCall:
-    body: Any = None
-    if raw_body:
-        try:
-            body = msgspec.json.decode(raw_body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            body = raw_body.decode(errors="replace")
+    body = _decoded(raw_body)
     task_id = request.path_params.get("id")
     ids: tuple[str, ...] = (task_id,) if task_id else ()
     if name == "batch" and isinstance(body, dict) and isinstance(body.get("ids"), list):
@@ -213,21 +128,13 @@ def _start_call(relay: Relay, name: CallName, request: Request, raw_body: bytes)
     )
 
 
-def _json(status: int, value: object, *, generation: str | None = None) -> Reply:
-    raw = msgspec.json.encode(value)
-    return Reply(status, _JSON_HEADERS, (raw,), len(raw), generation)
-
-
-def _rewritten(reply: Reply, rewrite: Rewrite) -> Reply:
-    body = rewrite.apply(b"".join(reply.pieces))
-    return reply._replace(pieces=(body,), length=len(body))
-
-
-def _spoken(fault: Fault) -> Reply:
-    """The answer that a fault with a body of its own spells out."""
-    body = fault.body or b""
-    headers = (("content-type", fault.content_type),)
-    return Reply(fault.status or 200, headers, itertools.repeat(body, fault.repeat), len(body) * fault.repeat)
+def _decoded(raw_body: bytes) -> Any:
+    if not raw_body:
+        return None
+    try:
+        return msgspec.json.decode(raw_body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return raw_body.decode(errors="replace")
 
 
 def _cookie() -> tuple[str, str]:

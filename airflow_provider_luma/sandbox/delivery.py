@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How an answer goes over the wire: whole, late, drop by drop, cut short, or not at all."""
+"""Send an answer: whole, late, byte by byte, cut short, or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import cast
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from airflow_provider_luma.sandbox.faults import Fault
+from airflow_provider_luma.sandbox.faults.fault import NO_FAULT, Fault
 
 Piece = bytes | memoryview
 _WRITE_BUFFER = 1024 * 1024
@@ -21,12 +21,9 @@ _RST_ON_CLOSE = struct.pack("ii", 1, 0)
 
 class Answer(Response):
     """
-    An answer that a fault may spoil on its way.
+    Send an answer that a fault may spoil on its way.
 
-    :param pieces: the body, made as it is sent
-    :param length: of the body in bytes
-    :param delay: seconds before anything is sent
-    :param fault: what goes wrong on the way; its status, headers, body and delay are not looked at here
+    The body is made as it is sent. The fault's own status, headers, body and delay are not used here.
     """
 
     def __init__(
@@ -37,7 +34,7 @@ class Answer(Response):
         length: int,
         *,
         delay: float = 0.0,
-        fault: Fault | None = None,
+        fault: Fault = NO_FAULT,
     ) -> None:
         self.status_code = status
         self.background = None
@@ -46,7 +43,7 @@ class Answer(Response):
         self._length = length
         self._delay = delay
         self._fault = fault
-        if fault is not None and fault.ending == "short":
+        if fault.ending == "short":
             self._length = int(length * fault.keep)
             self._pieces = _first(pieces, self._length)
 
@@ -54,10 +51,10 @@ class Answer(Response):
         fault = self._fault
         if self._delay and await _client_leaves(receive, self._delay):
             return
-        if fault is not None and fault.header_drip:
+        if fault.header_drip:
             await self._trickle(scope, receive, fault.header_drip)
             return
-        if fault is None or fault.ending in ("whole", "chunked", "short"):
+        if fault.ending in ("whole", "chunked", "short"):
             await self._send(scope, receive, send)
             return
         pieces = _first(self._pieces, int(self._length * fault.keep))
@@ -70,8 +67,8 @@ class Answer(Response):
         await _end(fault, scope, receive)
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._start(send, framed=self._fault is None or self._fault.ending != "chunked")
-        drip = self._fault.drip if self._fault else 0.0
+        await self._start(send, framed=self._fault.ending != "chunked")
+        drip = self._fault.drip
         last: Piece = b""
         if scope["method"] != "HEAD":
             for piece in _drops(self._pieces) if drip else self._pieces:
@@ -83,13 +80,13 @@ class Answer(Response):
         await send({"type": "http.response.body", "body": last})
 
     async def _send_unframed(self, scope: Scope, pieces: Iterable[Piece]) -> None:
-        """Past uvicorn, which always frames."""
+        """Write past uvicorn, which always frames."""
         transport = _transport(scope)
         transport.write(self._head())
         await _write(transport, pieces)
 
     async def _trickle(self, scope: Scope, receive: Receive, seconds: float) -> None:
-        """Past uvicorn, which sends the headers at once."""
+        """Write past uvicorn, which sends the headers at once."""
         transport = _transport(scope)
         for byte in self._head(b"content-length: %d" % self._length):
             transport.write(bytes((byte,)))
@@ -141,7 +138,7 @@ async def _client_left(receive: Receive) -> None:
 
 
 async def _client_leaves(receive: Receive, within: float) -> bool:
-    """Wait so many seconds, or until the client goes away; say which."""
+    """Wait until the client leaves, at most so many seconds; return whether it has left."""
     try:
         async with asyncio.timeout(within):
             await _client_left(receive)

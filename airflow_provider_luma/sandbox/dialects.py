@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the two families of relays put a task into JSON."""
+"""The JSON of tasks in the two families of relays."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec import UNSET
 
 from airflow_provider_luma.sandbox import media_host
 from airflow_provider_luma.sandbox.media_host import FileName
-from airflow_provider_luma.sandbox.relay import Snapshot
+from airflow_provider_luma.sandbox.tasks import Snapshot
 
 MakeUrl = Callable[[str, FileName], str]
 
@@ -19,42 +20,46 @@ _PALETTE = {"grid": "em9csKqXYUgqdHVmmqeZLB8YaFpLjVw2bmFTTElBHhMNTzgodD8eVzUe"}
 _STATUSES = {"processing": "IN_PROGRESS", "completed": "SUCCESS", "failed": "FAILURE"}
 
 
-class Dialect(Protocol):
-    """The shapes of one family's answers. ``url`` makes a link to a task's file; ``epoch`` dates a moment."""
+class Dialect(ABC):
+    """Render the answers of one family of relays; ``epoch`` converts a reading of the relay's clock."""
 
-    def tasks(self, snapshots: Sequence[Snapshot], url: MakeUrl, epoch: Callable[[float], float]) -> object:
-        """The answer of a batch query."""
+    def __init__(self, url: MakeUrl, epoch: Callable[[float], float]) -> None:
+        self._url = url
+        self._epoch = epoch
 
-    def task(self, snapshot: Snapshot, url: MakeUrl, epoch: Callable[[float], float]) -> object:
-        """The answer of a single query, a submit or an extend."""
+    @abstractmethod
+    def tasks(self, snapshots: Sequence[Snapshot]) -> object:
+        """Return the answer of a batch query."""
 
+    @abstractmethod
+    def task(self, snapshot: Snapshot) -> object:
+        """Return the answer of a single query, a submit or an extend."""
+
+    @abstractmethod
     def value(self, value: object) -> object:
-        """The answer of any other call."""
+        """Return the answer of any other call."""
 
 
-class Bare:
-    """A task stands for itself; a batch is an array of tasks."""
+class Bare(Dialect):
+    """Return a task as it is and a batch as an array of tasks."""
 
-    def tasks(self, snapshots: Sequence[Snapshot], url: MakeUrl, epoch: Callable[[float], float]) -> object:
-        return [self.task(snapshot, url, epoch) for snapshot in snapshots]
+    def tasks(self, snapshots: Sequence[Snapshot]) -> object:
+        return [self.task(snapshot) for snapshot in snapshots]
 
-    def task(self, snapshot: Snapshot, url: MakeUrl, epoch: Callable[[float], float]) -> object:
+    def task(self, snapshot: Snapshot) -> object:
         script = snapshot.task.script
         if script.malformed is not UNSET:
             return _malformed(
                 script.malformed, {"id": snapshot.task.id, "state": 7, "video": "none", "created_at": []}
             )
-        artifacts = _artifacts(snapshot, url)
+        artifacts = _artifacts(snapshot, self._url)
         body = {
             "artifact": {"created_at": "0001-01-01T00:00:00Z", **artifacts} if snapshot.has_video else None,
-            "created_at": _iso(epoch(snapshot.task.created)),
+            "created_at": _iso(self._epoch(snapshot.task.created)),
             "id": snapshot.task.id,
-            "last_frame": artifacts["last_frame"],
             "request": snapshot.task.request,
             "state": snapshot.state,
-            "thumbnail": artifacts["thumbnail"],
-            "video": artifacts["video"],
-            "video_raw": artifacts["video_raw"],
+            **artifacts,
         }
         reason = _failure_reason(snapshot)
         if reason is not None:
@@ -65,29 +70,29 @@ class Bare:
         return value
 
 
-class Envelope:
-    """A task lies in the ``data`` of a numbered row; every answer says ``code`` and ``message``."""
+class Envelope(Dialect):
+    """Put a task into the ``data`` of a numbered row, and every answer under ``code`` and ``message``."""
 
-    def tasks(self, snapshots: Sequence[Snapshot], url: MakeUrl, epoch: Callable[[float], float]) -> object:
-        rows = [self._row(snapshot, url, epoch) for snapshot in snapshots]
+    def tasks(self, snapshots: Sequence[Snapshot]) -> object:
+        rows = [self._row(snapshot) for snapshot in snapshots]
         return self.value(rows or None)
 
-    def task(self, snapshot: Snapshot, url: MakeUrl, epoch: Callable[[float], float]) -> object:
-        return self.value(self._row(snapshot, url, epoch))
+    def task(self, snapshot: Snapshot) -> object:
+        return self.value(self._row(snapshot))
 
     def value(self, value: object) -> object:
         return {"code": "success", "message": "", "data": value}
 
-    def _row(self, snapshot: Snapshot, url: MakeUrl, epoch: Callable[[float], float]) -> object:
+    def _row(self, snapshot: Snapshot) -> object:
         task, phase = snapshot.task, snapshot.phase
         if task.script.malformed is not UNSET:
             default = {"id": "row", "task_id": task.id, "status": 5, "data": "none"}
             return _malformed(task.script.malformed, default)
         started = phase != "pending"
-        done = phase in ("completed", "failed")
+        terminal = phase in ("completed", "failed")
         fail_reason = _failure_reason(snapshot) or ""
         if snapshot.has_video:
-            fail_reason = url(task.id, "video.mp4")
+            fail_reason = self._url(task.id, "video.mp4")
         row = {
             "id": task.number,
             "task_id": task.id,
@@ -96,22 +101,22 @@ class Envelope:
             "status": self._status(snapshot),
             "fail_reason": fail_reason,
             "progress": self._progress(snapshot),
-            "submit_time": int(epoch(task.created)),
-            "start_time": int(epoch(task.created)) if started else 0,
-            "finish_time": int(epoch(snapshot.since)) if done else 0,
-            "data": self._inner(snapshot, url, epoch) if started else None,
+            "submit_time": int(self._epoch(task.created)),
+            "start_time": int(self._epoch(task.created)) if started else 0,
+            "finish_time": int(self._epoch(snapshot.since)) if terminal else 0,
+            "data": self._inner(snapshot) if started else None,
         }
         return _merge(row, task.script.row_overrides)
 
-    def _inner(self, snapshot: Snapshot, url: MakeUrl, epoch: Callable[[float], float]) -> dict[str, Any]:
-        artifacts = _artifacts(snapshot, url)
+    def _inner(self, snapshot: Snapshot) -> dict[str, Any]:
+        artifacts = _artifacts(snapshot, self._url)
         video = artifacts["video"]
         if video is not None:
             video = {**video, "thumbnail": artifacts["thumbnail"]["url"]}
         inner = {
             "id": snapshot.task.id,
             "state": snapshot.state,
-            "created_at": int(epoch(snapshot.task.created)),
+            "created_at": int(self._epoch(snapshot.task.created)),
             "request": snapshot.task.request,
             "video": video,
             "video_raw": artifacts["video_raw"],
@@ -142,7 +147,7 @@ class Envelope:
         return f"{int(99 * (snapshot.now - snapshot.since) / (ends - start))}%"
 
 
-DIALECTS: dict[str, Dialect] = {"bare": Bare(), "envelope": Envelope()}
+DIALECTS: dict[str, type[Dialect]] = {"bare": Bare, "envelope": Envelope}
 
 
 def _artifacts(snapshot: Snapshot, url: MakeUrl) -> dict[str, Any]:
@@ -187,7 +192,7 @@ def _malformed(given: object, default: object) -> object:
 
 
 def _merge(body: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """``body`` with the fields of ``overrides`` in place of its own, objects within objects likewise."""
+    """Return ``body`` with the fields of ``overrides`` in place of its own, also within objects."""
     for name, value in overrides.items():
         own = body.get(name)
         body[name] = _merge(dict(own), value) if isinstance(own, dict) and isinstance(value, dict) else value

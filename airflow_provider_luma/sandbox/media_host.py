@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The host that keeps the artifacts: what the files hold, which part of one a request gets, and whether a link
-holds.
+The host that keeps the files: their bytes, the part that a request gets, and the URLs that expire.
 
 Videos are real films of three seconds. A video of a given size is such a film followed by an MP4 ``free`` box
-of filler, so players still play it.
+of filler, so that players still play it.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def _sample(number: int, name: FileName) -> bytes:
 
 @cache
 def _pattern() -> memoryview:
-    """Filler that doesn't compress; twice in a row, so that a chunk may start anywhere in the first copy."""
+    """Return filler that doesn't compress, twice, so that a chunk may start anywhere in the first copy."""
     return memoryview(random.Random(1).randbytes(_PATTERN_SIZE) * 2)  # noqa: S311 - no secret
 
 
@@ -63,7 +62,7 @@ class MediaFile(NamedTuple):
     content_type: str
 
     def slices(self, start: int, stop: int) -> Iterator[bytes | memoryview]:
-        """The bytes from ``start`` to before ``stop``, in pieces."""
+        """Yield the bytes from ``start`` to before ``stop``, in pieces."""
         if start < len(self.head):
             yield self.head[start:stop]
             start = len(self.head)
@@ -76,22 +75,18 @@ class MediaFile(NamedTuple):
 
 
 def check_video_bytes(size: int) -> None:
-    """
-    Refuse a size that doesn't hold every film.
-
-    :raises ValueError: names the smallest that does
-    """
+    """Refuse a size that doesn't hold every film, with a ``ValueError`` that names the smallest."""
     smallest = max(len(_sample(number, "video.mp4")) for number in range(1, _SAMPLES + 1)) + _FREE_BOX.size
     if size < smallest:
-        raise ValueError(f"video_bytes must be at least {smallest}, the size of the film, not {size!r}")
+        raise ValueError(f"video_bytes must be at least {smallest}, the size of the film; got {size!r}.")
 
 
 def media_file(task_id: str, name: FileName, video_bytes: int | None = None) -> MediaFile:
     """
-    The file that belongs to a task; the same task always has the same bytes.
+    Return a task's file; the same task always has the same bytes.
 
-    :param video_bytes: size of a video; None for the bare film
-    :raises ValueError: when ``video_bytes`` is too small for the film
+    :param video_bytes: Size of a video. None for the bare film.
+    :raises ValueError: ``video_bytes`` is too small for the film.
     """
     fingerprint = zlib.crc32(task_id.encode())
     head = _sample(fingerprint % _SAMPLES + 1, name)
@@ -105,7 +100,7 @@ def media_file(task_id: str, name: FileName, video_bytes: int | None = None) -> 
 
 
 class MediaAnswer(NamedTuple):
-    """Which bytes of a file a request gets, and under which status and headers."""
+    """The bytes of a file that a request gets, with status and headers."""
 
     status: int
     headers: dict[str, str]
@@ -122,12 +117,12 @@ def media_answer(
     total_off: int = 0,
 ) -> MediaAnswer:
     """
-    Work out the answer to a GET or HEAD (RFC 9110: one byte range, ``If-Range``, ``If-None-Match``).
+    Answer a GET or HEAD (RFC 9110: one byte range, ``If-Range``, ``If-None-Match``).
 
-    :param request_headers: with lower-case names
-    :param ranges: False to behave like a host that knows no ranges
-    :param etag: stands in for the file's own
-    :param total_off: by how many bytes the total in a Content-Range differs from the file's size
+    :param request_headers: Headers with lower-case names.
+    :param ranges: False to behave like a host that ignores ranges.
+    :param etag: ETag instead of the file's own.
+    :param total_off: Bytes by which the total in a Content-Range differs from the file's size.
     """
     total = max(0, file.size + total_off)
     etag = etag or file.etag
@@ -141,9 +136,9 @@ def media_answer(
     if request_headers.get("if-none-match") in (etag, "*"):
         return MediaAnswer(304, headers, 0, 0)
     if_range = request_headers.get("if-range")
-    asked = _RANGE.match(request_headers.get("range", ""))
-    if asked and asked.groups() != ("", "") and ranges and if_range in (None, etag, _LAST_MODIFIED):
-        first, last = asked.groups()
+    requested = _RANGE.match(request_headers.get("range", ""))
+    if requested and requested.groups() != ("", "") and ranges and if_range in (None, etag, _LAST_MODIFIED):
+        first, last = requested.groups()
         start = int(first) if first else max(0, file.size - int(last))
         stop = min(file.size, int(last) + 1) if first and last else file.size
         if start >= file.size or start >= stop:
@@ -154,14 +149,13 @@ def media_answer(
     return MediaAnswer(200, headers, 0, file.size)
 
 
-class Links:
+class FileUrls:
     """
-    Makes the links to a task's files and tells whether one still holds.
+    Make the URLs of tasks' files and check whether one is still valid.
 
-    :param base_url: what links start with
-    :param now: tells the wall-clock epoch
-    :param expire_after: seconds for which a link holds; None: for good
-    :param uses: how often a link may be followed; None: at will
+    :param now: Returns the wall-clock epoch.
+    :param expire_after: Seconds for which a URL is valid. None: without end.
+    :param uses: How often a URL may be used. None: without limit.
     """
 
     def __init__(
@@ -190,12 +184,8 @@ class Links:
         serial = next(self._serial)
         return f"{self._base_url}{path}?exp={expires}&n={serial}&sig={self._sign(path, expires, str(serial))}"
 
-    def holds(self, path: str, query: str, *, use: bool) -> bool:
-        """
-        Whether a link may be followed.
-
-        :param use: whether following it now counts as one of its uses
-        """
+    def is_valid(self, path: str, query: str, *, use: bool) -> bool:
+        """Return whether a URL is valid; ``use`` counts this as one of its uses."""
         if not self._signed:
             return True
         given = parse_qs(query)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What relays have been seen to change in their own answers, as values.
+Changes that relays have been seen to make to their own answers, as values.
 
-A rewrite takes the relay's true answer, in either dialect, and returns the one that is sent. It leaves an
-answer alone that holds nothing to rewrite, such as an error or an empty batch.
+A rewrite takes the relay's true answer, in either dialect, and returns the one that is sent. It returns an
+answer with nothing to rewrite, such as an error or an empty batch, unchanged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-# Fields of a task, and the odd values that relays have put there. No id, state or link is among them.
+# Fields of a task, and the odd values that relays have put there. No id, state or URL is among them.
 _ODD_TASK: tuple[tuple[tuple[str, ...], object], ...] = (
     (("artifact",), []),
     (("artifact",), ""),
@@ -46,6 +46,7 @@ _ODD_ROW: tuple[tuple[tuple[str, ...], object], ...] = (
     (("submit_time",), {}),
 )
 
+RefusalStatus = Literal[400, 401, 403, 404, 410]
 IdBesideErrorForm = Literal[
     "error_code_zero",
     "error_false",
@@ -68,7 +69,7 @@ _CODES: dict[str, object] = {"code_ok": "ok", "code_succeed": "succeed", "code_2
 
 
 class _Rewrite(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
-    """One change of an answer."""
+    """Change the true answer."""
 
     def apply(self, body: bytes) -> bytes:
         """Return the answer that is sent instead of ``body``."""
@@ -80,14 +81,14 @@ class _Rewrite(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_default
 
 
 class ByteOrderMark(_Rewrite, frozen=True, kw_only=True):
-    """A UTF-8 byte order mark before the JSON."""
+    """Put a UTF-8 byte order mark before the JSON."""
 
     def apply(self, body: bytes) -> bytes:
         return b"\xef\xbb\xbf" + body
 
 
 class StaleInnerState(_Rewrite, frozen=True, kw_only=True):
-    """Rows that the relay has swept as timed out, around tasks that are still said to be processing."""
+    """Report rows as timed out whose tasks are still processing."""
 
     reason: str
 
@@ -101,7 +102,7 @@ class StaleInnerState(_Rewrite, frozen=True, kw_only=True):
 
 
 class LinkInRow(_Rewrite, frozen=True, kw_only=True):
-    """Completed rows whose only link to the video is in a field of the row itself."""
+    """Move the only URL of a video into a field of its row."""
 
     field: Literal["fail_reason", "result_url"]
 
@@ -117,7 +118,7 @@ class LinkInRow(_Rewrite, frozen=True, kw_only=True):
 
 
 class OddFields(_Rewrite, frozen=True, kw_only=True):
-    """In each task, one decorative field whose value has no sense; the seed chooses."""
+    """Put a meaningless value into one decorative field of each task; the seed chooses."""
 
     seed: int
 
@@ -135,7 +136,7 @@ class OddFields(_Rewrite, frozen=True, kw_only=True):
 
 
 class IdBesideError(_Rewrite, frozen=True, kw_only=True):
-    """One task beside something that looks like an error, as after a submit that succeeded."""
+    """Put something that looks like an error beside one task, as after a submit that succeeded."""
 
     form: IdBesideErrorForm
 
@@ -153,7 +154,7 @@ class IdBesideError(_Rewrite, frozen=True, kw_only=True):
 
 
 class OtherLetterCase(_Rewrite, frozen=True, kw_only=True):
-    """Ids in another letter case than they were asked for."""
+    """Return ids in another letter case than they were requested."""
 
     def change(self, answer: Any) -> Any:
         for row, task in _records(answer):
@@ -164,9 +165,9 @@ class OtherLetterCase(_Rewrite, frozen=True, kw_only=True):
 
 
 class DeadPreferredLink(_Rewrite, frozen=True, kw_only=True):
-    """A ``download_url`` that the media host refuses for good, beside a ``url`` that lives."""
+    """Add a ``download_url`` that the media host always refuses, beside a ``url`` that works."""
 
-    status: Literal[400, 401, 403, 404, 410]
+    status: RefusalStatus
 
     def change(self, answer: Any) -> Any:
         for _, task in _records(answer):
@@ -191,7 +192,7 @@ ID_BESIDE_ERROR_FORMS: tuple[IdBesideErrorForm, ...] = get_args(IdBesideErrorFor
 
 def _records(answer: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
     """
-    Give each task of an answer with its row, or None for a row that holds no task yet.
+    Yield each row of an answer with its task, or None for a row that holds no task yet.
 
     A bare task is its own row.
     """

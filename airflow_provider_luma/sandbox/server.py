@@ -12,33 +12,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO, Any, Self, TypeVar, cast
+from typing import IO, Any, Self, cast
 
 import msgspec
-import requests
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from airflow_provider_luma.sandbox.app import make_app
-from airflow_provider_luma.sandbox.control import NewFault
-from airflow_provider_luma.sandbox.relay import (
-    Generation,
-    Predicate,
-    RecordedCall,
-    Relay,
-    Rule,
-    TaskScript,
-    TaskTimes,
-)
+from airflow_provider_luma.sandbox.control import Remote
+from airflow_provider_luma.sandbox.relay import Relay
 from airflow_provider_luma.sandbox.settings import Settings
 from airflow_provider_luma.sandbox.steering import Sandbox
 
 _PATIENCE = 10.0
-_T = TypeVar("_T")
 
 
 class _Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
@@ -100,7 +90,7 @@ class Server(uvicorn.Server):
             server.close()
         for connection in list(self.server_state.connections):
             connection.transport.abort()
-        # Without their connections the applications' tasks end by themselves.
+        # Without their connections the application's tasks end by themselves.
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks, timeout=_PATIENCE)
         for server in self.servers:
@@ -109,16 +99,16 @@ class Server(uvicorn.Server):
 
 class LumaSandbox(Sandbox):
     """
-    A sandbox that serves from a thread of this process for as long as its ``with`` block lasts.
+    Serve a sandbox from a thread of this process for as long as the ``with`` block lasts.
 
     Tasks and faults can be set up before the block as well.
 
-    :param host: address to listen on. Whoever reaches it can steer the sandbox: keep it local
-    :param port: 0 takes a free one
-    :param clock: what tasks live on, in seconds; for tests that want to hold the time
-    :param tls: serves https; the client must trust the certificate
-    :param settings: the fields of :class:`~airflow_provider_luma.sandbox.settings.Settings`
-    :raises ValueError: when a setting is unknown or its value wrong
+    :param host: Address to listen on. Every client that reaches it can steer the sandbox: keep it local.
+    :param port: Port to listen on. 0 takes a free one.
+    :param clock: Seconds that tasks follow, for tests that hold the time.
+    :param tls: Serves https. The client must trust the certificate.
+    :param settings: Fields of :class:`~airflow_provider_luma.sandbox.settings.Settings`.
+    :raises ValueError: A setting is unknown or its value wrong.
     """
 
     def __init__(
@@ -130,15 +120,11 @@ class LumaSandbox(Sandbox):
         tls: ssl.SSLContext | None = None,
         **settings: Any,
     ) -> None:
-        self.settings = Settings.of(settings)
+        super().__init__(Settings.of(settings), host=host, port=port)
         self.relay = Relay(self.settings, clock=clock)
         self._tls = tls
         if tls is not None:
             self.scheme = "https"
-        self.api_key = self.settings.api_key
-        self.prefix = self.settings.prefix
-        self.host = host
-        self.port = port
 
     def __enter__(self) -> Self:
         ready = threading.Event()
@@ -148,7 +134,7 @@ class LumaSandbox(Sandbox):
         )
         self._thread.start()
         if not ready.wait(_PATIENCE):
-            raise RuntimeError("the sandbox's server did not start")
+            raise RuntimeError("The sandbox's server did not start.")
         return self
 
     def __exit__(
@@ -161,8 +147,8 @@ class LumaSandbox(Sandbox):
         """
         Serve from this thread until SIGINT, SIGTERM or ``stop``.
 
-        :param on_ready: called once the sandbox listens
-        :raises OSError: when it can't listen on its host and port
+        :param on_ready: Called once the sandbox listens.
+        :raises OSError: It can't listen on its host and port.
         """
         listener = self._open(on_ready)
         self._server.run(sockets=[listener])
@@ -177,65 +163,27 @@ class LumaSandbox(Sandbox):
         # asyncio sets this only on sockets that name their protocol; without it small answers wait for ACKs.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port = listener.getsockname()[1]
-        self._server = Server(make_app(self.relay, self.root_url), on_ready, tls=self._tls)
+        self._server = Server(make_app(self), on_ready, tls=self._tls)
         return listener
-
-    def add_tasks(self, scripts: Iterable[TaskScript]) -> list[str]:
-        return self.relay.add(scripts)
-
-    def times(self, ids: Iterable[str] | None = None) -> list[TaskTimes]:
-        return self.relay.times(ids)
-
-    def advance(self, seconds: float) -> None:
-        self.relay.advance(seconds)
-
-    def _add_rule(self, rule: Rule, predicate: Predicate | None) -> None:
-        self.relay.add_rule(rule, predicate)
-
-    def clear_faults(self) -> None:
-        self.relay.clear_rules()
-
-    def reset(self) -> None:
-        self.relay.reset()
-
-    @property
-    def calls(self) -> list[RecordedCall]:
-        return self.relay.calls
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return self.relay.counts
-
-    @property
-    def generations(self) -> list[Generation]:
-        return self.relay.generations
-
-    @property
-    def balance(self) -> float | None:
-        return self.relay.balance
-
-    @property
-    def spent_usd(self) -> float:
-        return self.relay.spent_usd
 
 
 class SandboxProcess(Sandbox):
     """
-    A sandbox in a process of its own, for benchmarks and for clients that are killed: it shares no
-    interpreter lock with them. It ends with the ``with`` block, and in any case when this process ends.
+    Run a sandbox in a process of its own, for benchmarks and for clients that are killed.
 
-    :param host: address to listen on
-    :param port: 0 takes a free one
-    :param settings: the fields of :class:`~airflow_provider_luma.sandbox.settings.Settings`
-    :raises ValueError: when a setting is unknown or its value wrong
+    It shares no interpreter lock with them. It ends with the ``with`` block, and in any case when this
+    process ends.
+
+    :param host: Address to listen on.
+    :param port: Port to listen on. 0 takes a free one.
+    :param settings: Fields of :class:`~airflow_provider_luma.sandbox.settings.Settings`.
+    :raises ValueError: A setting is unknown or its value wrong.
     """
 
+    remote: Remote
+
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0, **settings: Any) -> None:
-        self.settings = Settings.of(settings)
-        self.api_key = self.settings.api_key
-        self.prefix = self.settings.prefix
-        self.host = host
-        self.port = port
+        super().__init__(Settings.of(settings), host=host, port=port)
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", __package__, "--host", self.host, "--port", str(self.port)]
@@ -253,18 +201,17 @@ class SandboxProcess(Sandbox):
         if not ready:
             self._end()
             raise RuntimeError(
-                f"the sandbox process ended with {self.process.returncode} before it was ready"
+                f"The sandbox process ended with {self.process.returncode} before it was ready."
             )
         root_url = ready[-1].removesuffix(self.prefix)
         self.port = int(root_url.rpartition(":")[2])
-        self._session = requests.Session()
-        self._session.trust_env = False
+        self.remote = Remote(self.root_url)
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._session.close()
+        self.remote.close()
         self._end()
 
     def _end(self) -> None:
@@ -274,62 +221,3 @@ class SandboxProcess(Sandbox):
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.communicate()
-
-    def _steer(self, method: str, name: str, type_: type[_T], body: object = None) -> _T:
-        response = self._session.request(
-            method, f"{self.root_url}/sandbox/{name}", data=msgspec.json.encode(body), timeout=60
-        )
-        if response.status_code == 404:
-            raise KeyError(response.text)
-        if response.status_code != 200:
-            raise ValueError(response.text)
-        return msgspec.json.decode(response.content, type=type_)
-
-    def add_tasks(self, scripts: Iterable[TaskScript]) -> list[str]:
-        return self._steer("POST", "tasks", dict[str, list[str]], {"tasks": list(scripts)})["ids"]
-
-    def times(self, ids: Iterable[str] | None = None) -> list[TaskTimes]:
-        return self._steer("POST", "times", list[TaskTimes], {"ids": None if ids is None else list(ids)})
-
-    def advance(self, seconds: float) -> None:
-        self._steer("POST", "advance", dict[str, str], {"seconds": seconds})
-
-    def _add_rule(self, rule: Rule, predicate: Predicate | None) -> None:
-        if predicate is not None:
-            raise ValueError("predicate can't be sent to another process: use ids= or containing=")
-        new = NewFault(
-            call=rule.call,
-            fault=rule.fault,
-            ids=sorted(rule.ids),
-            containing=rule.containing,
-            times=rule.times,
-            skip=rule.skip,
-            accepted=rule.accepted,
-        )
-        self._steer("POST", "faults", dict[str, str], new)
-
-    def clear_faults(self) -> None:
-        self._steer("DELETE", "faults", dict[str, str])
-
-    def reset(self) -> None:
-        self._steer("POST", "reset", dict[str, str])
-
-    @property
-    def calls(self) -> list[RecordedCall]:
-        return self._steer("GET", "calls", list[RecordedCall])
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return self._steer("GET", "counts", dict[str, int])
-
-    @property
-    def generations(self) -> list[Generation]:
-        return self._steer("GET", "generations", list[Generation])
-
-    @property
-    def balance(self) -> float | None:
-        return self._steer("GET", "balance", dict[str, float | None])["balance_usd"]
-
-    @property
-    def spent_usd(self) -> float:
-        return self._steer("GET", "balance", dict[str, float | None])["spent_usd"] or 0.0

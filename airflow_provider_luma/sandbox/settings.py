@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a sandbox can be told at its start: one definition for Python and for the command line."""
+"""The settings of a sandbox: one definition for Python and for the command line."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Seconds = Annotated[float, Meta(ge=0)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The relay's ways. Every field is a keyword of ``LumaSandbox`` and an option of the command line."""
+    """Configure a sandbox: each field is a keyword of ``LumaSandbox`` and an option of the command line."""
 
-    api_key: Annotated[str, Meta(min_length=1, description="the only key that the relay takes")] = (
+    api_key: Annotated[str, Meta(min_length=1, description="the only key that the relay accepts")] = (
         "sandbox-key"
     )
     dialect: Annotated[
         Literal["bare", "envelope"],
-        Meta(description="shape of the answers: bare tasks, or rows that envelop them"),
+        Meta(description="shape of the answers: bare tasks, or rows in an envelope"),
     ] = "bare"
     prefix: Annotated[
         str, Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="path before /luma and /v1, such as /relay")
@@ -30,7 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pending_seconds: Annotated[Seconds, Meta(description="how long a task is pending")] = 2.0
     processing_seconds: Annotated[Seconds, Meta(description="how long it is then processing")] = 6.0
     visible_after_seconds: Annotated[
-        Seconds, Meta(description="how long queries leave a new submit out of their answers")
+        Seconds, Meta(description="how long queries leave a new task out of their answers")
     ] = 0.0
     latency_seconds: Annotated[Seconds, Meta(description="delay of every answer of the API")] = 0.0
     submit_status: Annotated[
@@ -40,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["uuid", "task", "luma_gen"], Meta(description="form of the ids that the relay gives out")
     ] = "uuid"
     refused_words: Annotated[
-        tuple[str, ...], Meta(description="words in a prompt that moderation takes offence at")
+        tuple[str, ...], Meta(description="words in a prompt that moderation refuses")
     ] = ("nsfw",)
     moderation: Annotated[
         Literal["refuse", "fail"],
@@ -48,13 +48,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "refuse"
     balance_usd: Annotated[
         Annotated[float, Meta(ge=0)] | None,
-        Meta(
-            description="money on the key; submits that it doesn't cover are answered 403; unlimited if unset"
-        ),
+        Meta(description="USD on the key; submits that it doesn't cover get a 403; unlimited if unset"),
     ] = None
-    price_usd: Annotated[float, Meta(ge=0, description="price of a submit or extend")] = 0.32
+    price_usd: Annotated[float, Meta(ge=0, description="USD that a submit or extend costs")] = 0.32
     media_base_url: Annotated[
-        str | None, Meta(description="what media links start with instead of the sandbox's own address")
+        str | None, Meta(description="what the URLs of files start with instead of the sandbox's own address")
     ] = None
     video_bytes: Annotated[
         Annotated[int, Meta(ge=1)] | None,
@@ -62,20 +60,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
     links_expire_after: Annotated[
         Annotated[float, Meta(ge=0)] | None,
-        Meta(description="sign media links and refuse them after these seconds"),
+        Meta(description="sign the URLs of files and refuse them after so many seconds"),
     ] = None
     link_uses: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(description="sign media links and refuse them after so many GETs"),
+        Meta(description="sign the URLs of files and refuse them after so many GETs"),
     ] = None
     lapsed_link_status: Annotated[
         Literal[400, 401, 403, 404, 410],
-        Meta(description="with which status such a link is refused; 400 is the ExpiredToken of an S3 store"),
+        Meta(description="status with which such a URL is refused; 400 is the ExpiredToken of an S3 store"),
     ] = 403
     max_records: Annotated[
-        int, Meta(ge=0, description="how many of the last calls are kept; counts are always complete")
+        int, Meta(ge=0, description="how many of the last calls are recorded; counts are always complete")
     ] = 100_000
-    seed: Annotated[int, Meta(description="of the order in which answers list their tasks")] = 0
+    seed: Annotated[int, Meta(description="seed of the order in which answers list their tasks")] = 0
 
     def __post_init__(self) -> None:
         if self.video_bytes is not None:
@@ -84,18 +82,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @classmethod
     def of(cls, values: Mapping[str, Any], *, strict: bool = True) -> Settings:
         """
-        Check ``values`` and make settings of them.
+        Check ``values`` and return them as settings.
 
-        :param strict: False takes numbers as text as well, as from a command line
-        :raises ValueError: names the setting, its value and what would be right
+        :param values: Values by setting.
+        :param strict: False also takes numbers as text, as from a command line.
+        :raises ValueError: A setting is unknown or its value wrong; it names both and what is right.
         """
         known = {field.name for field in msgspec.structs.fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise ValueError(f"unknown setting {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+            raise ValueError(
+                f"Unknown setting {', '.join(unknown)}; the settings are {', '.join(sorted(known))}."
+            )
         for name, value in values.items():
             try:
                 msgspec.convert({name: value}, cls, strict=strict)
             except msgspec.ValidationError as error:
-                reason = str(error).partition(" - at ")[0]
-                raise ValueError(f"{name}={value!r} is not a valid setting: {reason}") from None
+                reason = str(error).partition(" - at ")[0].rstrip(".")
+                raise ValueError(f"{name} must be a valid setting; got {value!r}. {reason}.") from None
         return msgspec.convert(dict(values), cls, strict=strict)

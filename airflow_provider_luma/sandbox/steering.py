@@ -1,46 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a test can do to a sandbox and ask of it, wherever the sandbox runs."""
+"""What a test can do to a sandbox and read from it, wherever the sandbox runs."""
 
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
 
+from airflow_provider_luma.sandbox.control import Remote, verb
 from airflow_provider_luma.sandbox.faults import CallName, Fault
-from airflow_provider_luma.sandbox.relay import (
-    Generation,
-    Predicate,
-    RecordedCall,
-    Rule,
-    TaskScript,
-    TaskTimes,
-)
+from airflow_provider_luma.sandbox.relay import Generation, Relay
+from airflow_provider_luma.sandbox.rules import Predicate, RecordedCall, Rule
+from airflow_provider_luma.sandbox.settings import Settings
+from airflow_provider_luma.sandbox.tasks import TaskScript, TaskTimes
 
 
-class Sandbox(ABC):
+class Balance(msgspec.Struct, frozen=True):
+    """Report the money on the key; ``balance_usd`` is None when it is unlimited."""
+
+    balance_usd: float | None
+    spent_usd: float
+
+
+class Sandbox:
     """
-    A running relay, as its user sees it.
+    Steer a relay in this process (``relay``) or in another one (``remote``).
 
-    ``root_url`` is where it listens; ``base_url`` is what clients are given: the same with the path prefix.
+    To add a verb, write one method with ``@verb``: it becomes a route and works on both kinds of relay.
+
+    :param settings: The sandbox's settings.
+    :param host: Address that it listens on.
+    :param port: Port that it listens on.
     """
 
-    api_key: str
-    host: str
-    port: int
-    prefix: str
     scheme = "http"
+    relay: Relay
+    remote: Remote | None = None
+
+    def __init__(self, settings: Settings, *, host: str, port: int) -> None:
+        self.settings = settings
+        self.api_key = settings.api_key
+        self.prefix = settings.prefix
+        self.host = host
+        self.port = port
 
     @property
     def root_url(self) -> str:
+        """Where it listens, without a path."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def base_url(self) -> str:
+        """What clients are given: where it listens, with the path prefix."""
         return self.root_url + self.prefix
 
     @property
@@ -52,43 +66,54 @@ class Sandbox(ABC):
 
     def add_task(self, task_id: str | None = None, **script: Any) -> str:
         """
-        Add a task that nobody paid for, created now.
+        Add an unbilled task, created now.
 
-        :param task_id: its id; None lets the relay choose
-        :param script: the fields of :class:`~airflow_provider_luma.sandbox.relay.TaskScript`, such as
-            ``completes_after=3``, ``fails_with="moderated"``, ``state="completed"`` or ``hidden_for=2``
-        :return: the id
-        :raises ValueError: when a field is unknown or its value wrong
+        :param task_id: Its id. None lets the relay choose.
+        :param script: Fields of :class:`~airflow_provider_luma.sandbox.tasks.TaskScript`, such as
+            ``completes_after=3``, ``fails_with="moderated"``, ``state="completed"`` or ``hidden_for=2``.
+        :return: The id.
+        :raises ValueError: A field is unknown or its value wrong.
         """
         try:
             checked = msgspec.convert({"id": task_id, **script}, TaskScript)
         except msgspec.ValidationError as error:
-            raise ValueError(f"{error}; given: {script!r}") from None
+            reason = str(error).rstrip(".")
+            raise ValueError(f"script must be fields of TaskScript; got {script!r}. {reason}.") from None
         return self.add_tasks([checked])[0]
 
-    @abstractmethod
     def add_tasks(self, scripts: Iterable[TaskScript]) -> list[str]:
         """Add many tasks at once; return their ids in the same order."""
+        return self._add_tasks(list(scripts))
 
-    @abstractmethod
+    @verb("POST", "tasks", key="ids")
+    def _add_tasks(self, tasks: list[TaskScript]) -> list[str]:
+        return self.relay.add(tasks)
+
     def times(self, ids: Iterable[str] | None = None) -> list[TaskTimes]:
         """
-        When things happened to these tasks, or to all.
+        Return when things happened to these tasks, or to all.
 
-        :raises KeyError: for an id that the relay doesn't know
+        :param ids: The tasks' ids. None: all tasks.
+        :raises KeyError: The relay has no task with an id.
         """
+        return self._times(None if ids is None else list(ids))
+
+    @verb("POST", "times")
+    def _times(self, ids: list[str] | None = None) -> list[TaskTimes]:
+        return self.relay.times(ids)
 
     def when(self, task_id: str) -> TaskTimes:
-        """When things happened to this task."""
+        """Return when things happened to this task."""
         return self.times([task_id])[0]
 
     def completed_at(self, task_id: str) -> float | None:
-        """When the task is first completed or failed, as a wall-clock epoch (maybe ahead), or None."""
+        """Return when the task first is in a terminal state, as a wall-clock epoch (maybe ahead), or None."""
         return self.when(task_id).finished_at
 
-    @abstractmethod
+    @verb("POST", "advance")
     def advance(self, seconds: float) -> None:
-        """Move the relay's clock ahead, so that nobody has to wait for a task."""
+        """Move the relay's clock ahead, so that a test need not wait for a task."""
+        self.relay.advance(seconds)
 
     # Faults
 
@@ -98,14 +123,16 @@ class Sandbox(ABC):
         """
         Play a fault on the next calls of a kind.
 
-        Several of them queue up, and go before those of ``fail_when``.
+        Such faults queue up and precede those of ``fail_when``.
 
-        :param times: on how many calls
-        :param skip: how many calls pass before
-        :param accepted: submit and extend: the relay first takes and bills the job. Without it the relay
-            never hears of the call, unless the fault needs the true answer (``latency``, ``truncated``, …)
+        :param call: Kind of the calls.
+        :param fault: The fault.
+        :param times: On how many calls.
+        :param skip: How many calls pass before.
+        :param accepted: Whether the relay first accepts and bills a submit or extend. Otherwise the call does
+            not reach it, unless the fault needs the true answer (``latency``, ``truncated``, …).
         """
-        self._add_rule(Rule(call=call, fault=fault, times=times, skip=skip, accepted=accepted), None)
+        self._add_rule(Rule(call=call, fault=fault, times=times, skip=skip, accepted=accepted))
 
     def fail_when(
         self,
@@ -120,63 +147,83 @@ class Sandbox(ABC):
         accepted: bool = False,
     ) -> None:
         """
-        Play a fault on every call of a kind that meets the conditions; without conditions, on all.
+        Play a fault on every call of a kind that meets all conditions.
 
-        :param predicate: gets the call and decides; only for a sandbox in this process
-        :param ids: the call asks for at least one of these tasks
-        :param containing: this text stands in the call's path or in a field of its body, such as a file's
-            name or a part of a prompt
-        :param times: at most so often; None for always
+        :param call: Kind of the calls.
+        :param fault: The fault.
+        :param predicate: Gets the call and decides; only for a sandbox in this process.
+        :param ids: The call names at least one of these tasks.
+        :param containing: This text is in the call's path or in a field of its body, such as a file's name or
+            a part of a prompt.
+        :param times: On how many calls. None: on all.
+        :param skip: How many matching calls pass before.
+        :param accepted: As for ``fail_next``.
         """
+        if predicate is not None and self.remote is not None:
+            raise ValueError("predicate can't be sent to another process; use ids= or containing=.")
         rule = Rule(
             call=call,
             fault=fault,
+            predicate=predicate,
             ids=frozenset(ids),
             containing=containing,
             times=times,
             skip=skip,
             accepted=accepted,
         )
-        self._add_rule(rule, predicate)
+        self._add_rule(rule)
 
-    @abstractmethod
-    def _add_rule(self, rule: Rule, predicate: Predicate | None) -> None: ...
+    @verb("POST", "faults")
+    def _add_rule(self, rule: Rule) -> None:
+        self.relay.rules.add(rule)
 
-    @abstractmethod
+    @verb("DELETE", "faults")
     def clear_faults(self) -> None:
-        """Forget all faults that were to come."""
+        """Forget all faults that have not been played."""
+        self.relay.rules.clear()
 
-    @abstractmethod
+    @verb("POST", "reset")
     def reset(self) -> None:
         """Forget tasks, faults, records and spending, and set the clock back to now."""
+        self.relay.reset()
 
     # Records
 
-    @property
-    @abstractmethod
-    def calls(self) -> list[RecordedCall]:
-        """The calls that were answered or dropped, in that order; the last ``max_records`` of them."""
+    @verb("GET", "calls")
+    def _calls(self, name: str | None = None, after: int = 0) -> list[RecordedCall]:
+        return [call for call in self.relay.calls if call.number > after and name in (None, call.name)]
 
     @property
-    @abstractmethod
+    def calls(self) -> list[RecordedCall]:
+        """The last ``max_records`` calls that were answered or dropped, in that order."""
+        return self._calls()
+
+    @property
+    @verb("GET", "counts")
     def counts(self) -> dict[str, int]:
         """How many calls of each kind came in."""
+        return self.relay.counts
 
     def count(self, call: CallName) -> int:
-        """How many calls of this kind came in."""
+        """Return how many calls of this kind came in."""
         return self.counts[call]
 
     @property
-    @abstractmethod
+    @verb("GET", "generations")
     def generations(self) -> list[Generation]:
-        """Every accepted submit and extend exactly once: what was bought."""
+        """Every accepted, and so billed, submit and extend exactly once."""
+        return self.relay.generations
+
+    @verb("GET", "balance")
+    def _balance(self) -> Balance:
+        return Balance(self.relay.balance, self.relay.spent_usd)
 
     @property
-    @abstractmethod
     def balance(self) -> float | None:
         """USD left on the key; None when it is unlimited."""
+        return self._balance().balance_usd
 
     @property
-    @abstractmethod
     def spent_usd(self) -> float:
         """USD that submits and extends have cost."""
+        return self._balance().spent_usd

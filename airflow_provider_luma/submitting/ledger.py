@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Remember submits, so that a crash, a retry or a timeout never buys one twice.
+Remember submits, so that no crash, retry or timeout is billed twice.
 
-The order is: write the intent, send, write the outcome. An intent without an outcome means that the relay
-may have taken the job; nothing can find that out, and so it is never sent again by itself.
+The order is: write the intent, send, write the outcome. An intent without an outcome means that the relay may
+have accepted the request. The relay has no way to find out, so such a request is never sent again by itself.
 
-Each try of the Airflow task writes under keys of its own and reads those of the tries before it. So a try
-whose worker was given up for dead and is still alive can't overwrite what its successor has written.
+Each try of the Airflow task writes under keys of its own and reads those of previous tries. A worker that
+Airflow wrongly took for dead can therefore not overwrite what its successor has written.
 
-The entries of a try are kept in pages, in the order of their intents: hundreds of them cost few reads, and
-what one write carries doesn't grow with their number. The first page says how many there are, so that a page
-that is lost isn't taken for one that was never written.
+A try keeps its entries in pages, in the order of their intents. The first page holds the number of pages, so
+that a lost page isn't taken for one that was never written.
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ from typing import Final, Literal
 import msgspec
 
 from airflow_provider_luma.exceptions import LumaStorageError
-from airflow_provider_luma.state import StateStore
+from airflow_provider_luma.state import Pages, StateStore
 from airflow_provider_luma.text import shorten
 
 OnClear = Literal["restart", "resume"]
 
 PAGE_SIZE: Final = 25
-"""Entries a page; a page of refusals in Chinese stays below the 64 KB that Airflow likes a value to have."""
+"""Entries per page: a page of refusals in Chinese stays below the 64 KB that Airflow recommends for a value."""
 
 _REASON_LENGTH: Final = 300
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    One submit.
+    Record one submit.
 
     :param at: When it was about to be sent, ISO 8601.
-    :param task_id: The Luma task that it made.
+    :param task_id: Id of the Luma task that it created.
     :param refused: Why the relay refused it for good.
     """
 
@@ -45,14 +44,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     refused: str | None = None
 
     @property
-    def unclear(self) -> bool:
-        """Whether it is unknown if the relay took it."""
+    def has_unknown_outcome(self) -> bool:
+        """Whether the relay may or may not have accepted it."""
         return self.task_id is None and self.refused is None
 
 
 class Try(msgspec.Struct, frozen=True, kw_only=True):
     """
-    One try of an Airflow task, as far as Airflow describes it.
+    Describe one try of an Airflow task, as far as Airflow does.
 
     :param number: Its number, from 1. It grows with each retry and with each clear.
     :param max_tries: How many retries Airflow counts for the task instance. A clear changes it.
@@ -72,12 +71,12 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
 
     def was_cleared_after(self, ended: Try) -> bool:
         """
-        Return whether this try certainly comes from a clear, and not from a retry of a try that had ended.
+        Return whether this try certainly follows a clear, and not a retry of a try that had ended.
 
         A retry can follow an ended try as well: the worker may die before it reports the end, or a
         ``post_execute`` may fail.
 
-        :param ended: The try before this one, which came to its end.
+        :param ended: The previous try, which has written its end.
         """
         if self.max_tries != ended.max_tries or ended.is_last:
             return True
@@ -88,7 +87,7 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    What is written at once.
+    Hold what one write carries.
 
     :param entries: Submits of this try, by key.
     :param begins: On the first page of a try that began a run: how it did so.
@@ -102,17 +101,17 @@ class _Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Ledger:
     """
-    The submits of one run of one Airflow task.
+    Keep the submits of one run of one Airflow task.
 
-    All retries belong to the same run, and so does a try that follows on one that never came to its end:
-    whose worker was killed, or that was cleared while it ran or was deferred. Only a clear of an ended task
-    begins a new run.
+    All retries belong to the same run. So does a try after one that has written no end, because its worker
+    was killed or because it was cleared while it ran or was deferred. Only a clear of an ended task begins a
+    new run.
 
-    :param store: Where it is kept.
-    :param current: The try that uses it.
-    :param on_clear: Whether a new run begins ``restart``, or continues with what the run before has submitted
-        and sends only what has no id.
-    :raises LumaStorageError: when the store has lost something that was written.
+    :param store: Where to keep them.
+    :param current: The try that uses the ledger.
+    :param on_clear: Whether a new run begins empty (``restart``), or keeps what the previous run has
+        submitted and sends only what has no id (``resume``).
+    :raises LumaStorageError: if the store has lost something that was written.
     """
 
     def __init__(self, store: StateStore, *, current: Try, on_clear: OnClear = "restart") -> None:
@@ -123,49 +122,49 @@ class Ledger:
         self._begins: OnClear | None = None
         self._before: dict[str, Entry] = {}
         self.cleared: dict[str, Entry] = {}
-        """What the run before has left behind, if this one begins with nothing after a clear."""
+        """Entries of the previous run, if this one began empty after a clear."""
         self.is_empty = False
         """Whether the store holds nothing of any try."""
         self._open()
 
     @property
     def entries(self) -> dict[str, Entry]:
-        """What is known of this run's submits, by key, in the order of their intents."""
+        """Return this run's entries by key, in the order of their intents."""
         entries = dict(self._before)
         for page in self._pages:
             entries |= page
         return entries
 
     def intend(self, key: str, at: str) -> None:
-        """Write that a submit is about to be sent."""
+        """Write that a request is about to be sent."""
         number = self._find(key)
         if number is None:
-            is_room = self._pages and len(self._pages[-1]) < PAGE_SIZE
-            number = len(self._pages) - 1 if is_room else len(self._pages)
+            has_room = self._pages and len(self._pages[-1]) < PAGE_SIZE
+            number = len(self._pages) - 1 if has_room else len(self._pages)
         page = self._pages[number] if number < len(self._pages) else {}
         self._write(number, {**page, key: Entry(at=at)})
 
     def submitted(self, key: str, task_id: str) -> None:
-        """Write the id that an intended submit has made."""
+        """Write the id of the Luma task that a submit has created."""
         self._change(key, task_id=task_id)
 
     def refused(self, key: str, reason: str) -> None:
-        """Write that the relay refused an intended submit for good."""
+        """Write that the relay refused a request for good."""
         self._change(key, refused=shorten(reason, _REASON_LENGTH))
 
     def forget(self, key: str) -> None:
-        """Remove an intent of this try: the relay certainly did not take the job; it may be sent again."""
+        """Remove an intent of this try, so that it may be sent again: the relay certainly didn't accept it."""
         number = self._find(key)
         if number is not None:
             page = self._pages[number]
             self._write(number, {other: entry for other, entry in page.items() if other != key})
 
     def end(self) -> None:
-        """Write that this try came to its end and that Airflow won't retry it."""
+        """Write that this try has ended and that Airflow won't retry it."""
         if not self._pages:
             self._write(0, {})
-        # Under a key of its own: Airflow refuses the writes of a try that has a successor, but can't undo
-        # that its object storage backend has replaced the file of an older key before it asked.
+        # Under a key of its own: Airflow refuses writes of a try that has a successor, but only after its
+        # object storage backend may have replaced the file of an existing key.
         self._store.set(_end_key(self._current.number), msgspec.to_builtins(self._current))
 
     def _open(self) -> None:
@@ -173,7 +172,7 @@ class Ledger:
         self.is_empty = not found
         own = found.pop(self._current.number, None)
         for number in sorted(found):
-            self._before = _known_at(self._before, found[number][0].begins)
+            self._before = _carried_over(self._before, found[number][0].begins)
             for page in found[number]:
                 self._before |= page.entries
         if own:
@@ -185,7 +184,7 @@ class Ledger:
             self._begins = "restart"
 
     def _read_run(self) -> dict[int, list[_Page]]:
-        """Read this try and those before it, back to the one that began with nothing."""
+        """Read this try and previous ones, back to the one that began empty."""
         found: dict[int, list[_Page]] = {}
         for number in range(self._current.number, 0, -1):
             if pages := self._read_try(number):
@@ -193,19 +192,20 @@ class Ledger:
                 if pages[0].begins == "restart":
                     return found
         if found:
-            raise _lost(f"what the tries before try {min(found)} wrote")
+            raise _lost(f"everything that tries before try {min(found)} wrote")
         return found
 
     def _read_try(self, number: int) -> list[_Page]:
-        pages: list[_Page] = []
-        while (value := self._store.get(_page_key(number, len(pages)))) is not None:
-            pages.append(msgspec.convert(value, _Page))
+        pages = [msgspec.convert(page, _Page) for page in self._pages_of(number).read()]
         if pages and len(pages) < pages[0].count:
             raise _lost(f"page {len(pages)} of what try {number} wrote")
         return pages
 
+    def _pages_of(self, number: int) -> Pages:
+        return Pages(self._store, f"luma_submits_{number}")
+
     def _follow(self, last: int) -> None:
-        """Find out whether this try continues the run of the last one, or begins a new run."""
+        """Find out whether this try continues the run of the last one or begins a new run."""
         value = self._store.get(_end_key(last))
         if value is None:
             return
@@ -221,12 +221,12 @@ class Ledger:
 
     def _begin(self, begins: OnClear | None) -> None:
         self._begins = begins
-        self._before = _known_at(self._before, begins)
+        self._before = _carried_over(self._before, begins)
 
     def _change(self, key: str, **outcome: str) -> None:
         number = self._find(key)
         if number is None:
-            raise KeyError(f"nothing was intended under {key!r}")
+            raise KeyError(f"The ledger has no intent under {key!r}.")
         page = self._pages[number]
         self._write(number, {**page, key: msgspec.structs.replace(page[key], **outcome)})
 
@@ -237,28 +237,24 @@ class Ledger:
         page = _Page(entries=entries)
         if number == 0:
             page = _Page(entries=entries, begins=self._begins, count=max(1, len(self._pages)))
-        self._store.set(_page_key(self._current.number, number), msgspec.to_builtins(page))
+        self._pages_of(self._current.number).write(number, msgspec.to_builtins(page))
         if number < len(self._pages):
             self._pages[number] = entries
             return
         self._pages.append(entries)
         if number:
-            # Not before the page is there: a count of pages that were never written would stop every retry.
+            # Only after the page exists: a count of pages that were never written would stop every retry.
             self._write(0, self._pages[0])
 
 
-def _known_at(before: dict[str, Entry], begins: OnClear | None) -> dict[str, Entry]:
-    """Return what a try knows that began a run in this way, or none."""
+def _carried_over(before: dict[str, Entry], begins: OnClear | None) -> dict[str, Entry]:
+    """Return what a try keeps of the entries before it, by how it began a run (``None``: it didn't)."""
     if begins == "restart":
         return {}
     if begins == "resume":
-        # What the relay refused is sent again after a clear: the money may have been topped up.
+        # A clear sends refused requests again, because the account may have been topped up.
         return {key: entry for key, entry in before.items() if entry.refused is None}
     return before
-
-
-def _page_key(number: int, page: int) -> str:
-    return f"luma_submits_{number}_{page}"
 
 
 def _end_key(number: int) -> str:
@@ -267,7 +263,7 @@ def _end_key(number: int) -> str:
 
 def _lost(what: str) -> LumaStorageError:
     return LumaStorageError(
-        f"Airflow's task state store has lost {what}, so it is unknown what was submitted, and nothing more "
-        "is. Look into the logs of the earlier tries, which name every id, and restore the store; or run "
-        "what is missing in a new Dag run."
+        f"Airflow's task state store has lost {what}, so it is unknown what was submitted. Nothing more is "
+        "submitted. Restore the store, or find the ids in the logs of previous tries and submit what is "
+        "missing in a new Dag run."
     )

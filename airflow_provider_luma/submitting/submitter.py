@@ -200,7 +200,7 @@ class Submitter:
         unclear += [
             f"a request with other inputs, about to be sent at {entry.at}"
             for entry in entries.values()
-            if entry.unclear
+            if entry.has_unknown_outcome
         ]
         if self.ids or self.refused:
             log.info(

@@ -1,49 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a retry knows of the files that the tries before it have kept."""
+"""Remember completed downloads across retries."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from itertools import takewhile
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from airflow_provider_luma.download.downloader import FileRecord
+from airflow_provider_luma.state import MemoryStore, Pages
 
 if TYPE_CHECKING:
     from airflow_provider_luma.state import StateStore
 
 PAGE_SIZE: Final = 50
-"""Records a page: some 20 KB. Airflow likes a value of its store to stay below 64 KB."""
+"""Records per page: some 20 KB, well below the 64 KB that Airflow recommends for a value of its store."""
 
 
 class KeptFiles:
     """
-    The records of files that one run of a task has kept.
+    Keep the records of the files that a task instance has completed since its last clear.
 
-    They are written a page at a time. What a killed try had not written yet is not known; nothing but speed
-    depends on it.
+    They are written a page at a time, so a killed try loses the records of its last page. Only speed depends
+    on them.
 
-    :param store: Where they are kept, or ``None`` where nothing outlives a try.
-    :param run: Which run of the task it is: retries belong to the same run, a clear begins a new one.
+    :param store: Where to keep them, or ``None`` where Airflow keeps nothing between tries.
+    :param max_tries: The task instance's ``max_tries``: a clear raises it and a retry doesn't, so that a try
+        finds only what was kept since the last clear.
     """
 
-    def __init__(self, store: StateStore | None, *, run: int) -> None:
-        self._store = store
-        self._run = run
-        self._page = 0
+    def __init__(self, store: StateStore | None, *, max_tries: int) -> None:
+        self._pages = Pages(store or MemoryStore(), "luma_files")
+        self._max_tries = max_tries
+        self._count = 0
         self._unwritten: list[FileRecord] = []
 
     def recall(self) -> list[FileRecord] | None:
         """
-        Read what earlier tries have kept.
+        Read what previous tries have kept.
 
-        :return: Their records, or None when none of them has come to its beginning.
+        :return: Their records, or ``None`` if none of them has begun to keep files.
         """
-        records: list[FileRecord] = []
-        while (page := self._read()) is not None:
-            records += msgspec.convert(page["files"], list[FileRecord])
-            self._page += 1
-        return records if self._page else None
+        pages = list(takewhile(lambda page: page["run"] == self._max_tries, self._pages.read()))
+        self._count = len(pages)
+        files = [file for page in pages for file in page["files"]]
+        return msgspec.convert(files, list[FileRecord]) if pages else None
 
     def begin(self) -> None:
         """Remember that this try begins to keep files."""
@@ -60,17 +62,9 @@ class KeptFiles:
         if self._unwritten:
             self._write()
 
-    def _read(self) -> dict[str, Any] | None:
-        page: dict[str, Any] | None = None if self._store is None else self._store.get(self._key)
-        return page if page is not None and page["run"] == self._run else None
-
     def _write(self) -> None:
-        if self._store is not None:
-            files = msgspec.to_builtins(self._unwritten)
-            self._store.set(self._key, {"run": self._run, "files": files})
-        self._page += 1
+        self._pages.write(
+            self._count, {"run": self._max_tries, "files": msgspec.to_builtins(self._unwritten)}
+        )
+        self._count += 1
         self._unwritten = []
-
-    @property
-    def _key(self) -> str:
-        return f"luma_files_{self._page}"

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trigger behind deferred Luma tasks: it waits and reports, and nothing else."""
+"""The trigger behind deferred task instances: it waits for Luma tasks and reports, and nothing else."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -23,13 +22,14 @@ from airflow_provider_luma.exceptions import LumaConfigError
 from airflow_provider_luma.hooks.luma import LumaHook
 from airflow_provider_luma.task_ids import parse_task_ids
 from airflow_provider_luma.version_compat import airflow_stats
-from airflow_provider_luma.waiting.poller import shared_poll
+from airflow_provider_luma.waiting.poller import follow_shared
 from airflow_provider_luma.waiting.progress import Progress, Report, WaitPolicy
-from airflow_provider_luma.waiting.schedule import PollResult
+from airflow_provider_luma.waiting.time_limit import TimeLimit
 from airflow_provider_luma.waiting.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
+_ONE_HOUR: Final = TimeLimit(seconds=60 * 60)
 _END_EVENTS: Final = {"success": TaskSuccessEvent, "failed": TaskFailedEvent, "skipped": TaskSkippedEvent}
 
 
@@ -55,15 +55,17 @@ class _AirflowMeter:
         try:
             getattr(self._stats, kind)(name, value, tags=self._tags)
         except Exception:
-            # A metrics backend that the deployment has chosen may raise anything; no wait may end by it.
+            # A metrics backend of the deployment may raise anything, and must not fail the wait.
             log.warning("Metrics of connection %s are no longer sent.", self._tags["conn_id"], exc_info=True)
             self._stats = None
 
 
 class LumaTaskTrigger(BaseTrigger):
     """
-    Wait until Luma tasks have come to their end, and fire one event: a
-    :class:`~airflow_provider_luma.waiting.progress.Report` as a dictionary, or the end of the Airflow task.
+    Wait until Luma tasks are in a terminal state, and fire one event.
+
+    The event is a :class:`~airflow_provider_luma.waiting.progress.Report` as a dictionary, or the end of the
+    task instance.
 
     All triggers of one triggerer that use the same connection share their polls. All arguments are JSON
     primitives and none is secret: they are stored in Airflow's database.
@@ -72,20 +74,18 @@ class LumaTaskTrigger(BaseTrigger):
         task starts from its trigger)
     :param luma_conn_id: Id of the Airflow connection; it is read in the triggerer.
     :param poll_interval: Seconds between polls; the first poll comes after one interval.
-    :param deadline: When to give up, in seconds since the epoch: a trigger moves between processes. ``None``
-        when the task starts from its trigger: then it is *grace* before Airflow's own timeout.
-    :param timeout: Seconds to wait when there is neither.
-    :param grace: Seconds by which Airflow's own timeout of the deferral is later than the deadline.
-    :param waited: What has run out at the deadline, for the message.
-    :param timed_out_by: Which of the task's time limits the deadline stands for: ``timeout`` or
-        ``execution_timeout``. The event tells it to the worker that goes on.
+    :param time_limit: A :class:`~airflow_provider_luma.waiting.time_limit.TimeLimit`, or its fields as a
+        dictionary. Default: an hour from now.
     :param max_failed: How many tasks may fail; ``None`` means any number.
     :param missing_polls: How many answers in a row may leave an id out before it counts as failed.
     :param progress: What was known when the task deferred, see
         :meth:`~airflow_provider_luma.waiting.progress.Progress.to_json`.
-    :param end_states: With which state (``success``, ``failed``, ``skipped``) to end the Airflow task, by
-        verdict. At a verdict that is not named the task goes on in a worker.
+    :param end_states: The state (``success``, ``failed``, ``skipped``) to end the task instance in, by
+        verdict. At a verdict that is not named, the task instance resumes in a worker.
     """
+
+    timeout_after: datetime | None = None
+    """Airflow's own timeout of the deferral: the triggerer sets it, to the same time after a restart."""
 
     def __init__(
         self,
@@ -93,11 +93,7 @@ class LumaTaskTrigger(BaseTrigger):
         luma_task_ids: Sequence[str] | str,
         luma_conn_id: str = LumaHook.default_conn_name,
         poll_interval: float,
-        deadline: float | None = None,
-        timeout: float = 60 * 60,
-        grace: float = 0.0,
-        waited: str = "the timeout",
-        timed_out_by: str = "timeout",
+        time_limit: TimeLimit | Mapping[str, Any] = _ONE_HOUR,
         max_failed: int | None = 0,
         missing_polls: int = 3,
         progress: dict[str, Any] | None = None,
@@ -107,11 +103,7 @@ class LumaTaskTrigger(BaseTrigger):
         self.luma_task_ids = luma_task_ids if isinstance(luma_task_ids, str) else list(luma_task_ids)
         self.luma_conn_id = luma_conn_id
         self.poll_interval = poll_interval
-        self.deadline = deadline
-        self.timeout = timeout
-        self.grace = grace
-        self.waited = waited
-        self.timed_out_by = timed_out_by
+        self.time_limit = msgspec.convert(time_limit, TimeLimit)
         self.max_failed = max_failed
         self.missing_polls = missing_polls
         self.progress = progress or {}
@@ -119,18 +111,14 @@ class LumaTaskTrigger(BaseTrigger):
         self._tracker: Tracker | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give the class path and the arguments that rebuild this trigger elsewhere."""
+        """Return the class path and the arguments that rebuild this trigger elsewhere."""
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
                 "luma_task_ids": self.luma_task_ids,
                 "luma_conn_id": self.luma_conn_id,
                 "poll_interval": self.poll_interval,
-                "deadline": self.deadline,
-                "timeout": self.timeout,
-                "grace": self.grace,
-                "waited": self.waited,
-                "timed_out_by": self.timed_out_by,
+                "time_limit": msgspec.to_builtins(self.time_limit),
                 "max_failed": self.max_failed,
                 "missing_polls": self.missing_polls,
                 "progress": self.progress,
@@ -143,22 +131,22 @@ class LumaTaskTrigger(BaseTrigger):
         try:
             report = await self._wait(parse_task_ids(self.luma_task_ids))
         except LumaConfigError as error:
-            report = Report("refused", str(error), {})
+            report = Report("refused", str(error), {}, timed_out_by=self.time_limit.name)
         yield self._event(report)
 
     async def on_kill(self) -> None:
-        """Say what goes on when a user ends the task (Airflow 3.3 and newer): the API has no cancel."""
+        """Log what keeps running when a user ends the task instance (Airflow 3.3 and newer)."""
         open_ids = self._tracker.progress.open_ids if self._tracker else []
         if open_ids:
             self.log.warning(
-                "Ended by a user while waiting. The relay can't cancel, so %d unfinished Luma tasks go on "
-                "and are billed: %s",
+                "Ended by a user while waiting. The relay can't cancel, so %d unfinished Luma tasks keep "
+                "running and are billed: %s",
                 len(open_ids),
                 ", ".join(open_ids),
             )
 
     def _event(self, report: Report) -> TriggerEvent:
-        payload = msgspec.to_builtins(report) | {"timed_out_by": self.timed_out_by}
+        payload = msgspec.to_builtins(report)
         end_state = self.end_states.get(report.verdict)
         if end_state is None:
             return TriggerEvent(payload)
@@ -169,59 +157,20 @@ class LumaTaskTrigger(BaseTrigger):
         else:
             self.log.error("%s", report.message)
         event: TriggerEvent = _END_EVENTS[end_state](xcoms=xcoms)
-        # A triggerer ends the task without it; dag.test() doesn't, and goes on in a worker.
+        # A triggerer ends the task instance without it; dag.test() resumes in a worker, which needs it.
         event.payload = payload
         return event
 
-    def _give_up_at(self) -> float:
-        if self.deadline is not None:
-            return self.deadline
-        # The triggerer sets it, to the same time after a restart; it knows no start of the task.
-        timeout_after: datetime | None = getattr(self, "timeout_after", None)
-        if timeout_after is None:
-            return time.time() + self.timeout
-        if timeout_after.tzinfo is None:
-            timeout_after = timeout_after.replace(tzinfo=UTC)
-        return timeout_after.timestamp() - self.grace
-
     async def _wait(self, ids: Sequence[str]) -> Report:
-        deadline = self._give_up_at()
-        tracker = self._tracker = Tracker(
-            Progress.from_json(ids, self.progress),
-            WaitPolicy(max_failed=self.max_failed, missing_polls=self.missing_polls),
-            self.log,
+        progress = Progress.from_json(ids, self.progress)
+        policy = WaitPolicy(max_failed=self.max_failed, missing_polls=self.missing_polls)
+        tracker = self._tracker = Tracker(progress, policy, self.log, last_summary=progress.summary())
+        verdict = await follow_shared(
+            self.luma_conn_id,
+            partial(LumaHook.aget_settings, self.luma_conn_id),
+            tracker,
+            interval=self.poll_interval,
+            deadline=self.time_limit.runs_out_at(self.timeout_after),
+            meter=_AirflowMeter(self.luma_conn_id),
         )
-        tracker.said = tracker.progress.summary()
-        verdict = tracker.verdict(timed_out=False)
-
-        def take(answer: PollResult | None) -> Sequence[str]:
-            nonlocal verdict
-            tracker.tolerate_poll_failures(subscription.poller.max_poll_failures)
-            if answer is not None:
-                tracker.take(
-                    answer.tasks,
-                    asked=answer.asked,
-                    error=answer.error,
-                    answered=subscription.poller.proven,
-                )
-            verdict = tracker.verdict(timed_out=subscription.timed_out)
-            return tracker.progress.open_ids if verdict == "waiting" else ()
-
-        if tracker.progress.open_ids:
-            with shared_poll(
-                self.luma_conn_id,
-                partial(LumaHook.aget_settings, self.luma_conn_id),
-                tracker.progress.open_ids,
-                take,
-                interval=self.poll_interval,
-                deadline=deadline,
-                meter=_AirflowMeter(self.luma_conn_id),
-                answered=tracker.progress.answered,
-            ) as subscription:
-                self.log.info(
-                    "Waiting for Luma tasks together with %d others: %s",
-                    subscription.poller.waiters - 1,
-                    tracker.said,
-                )
-                await subscription.end()
-        return tracker.report(verdict, waited=self.waited)
+        return tracker.report(verdict, limit=self.time_limit)

@@ -402,8 +402,8 @@ class TestGenerate:
     @pytest.mark.parametrize(
         ("arguments", "told"),
         [
-            (["x"], "prompt has 1 characters"),
-            ([PROMPT, "--aspect-ratio", "17:3"], "aspect_ratio is '17:3'"),
+            (["x"], "prompt must have 3 to 5000 characters"),
+            ([PROMPT, "--aspect-ratio", "17:3"], "got '17:3'"),
             ([PROMPT, "--loop", "--image-end-url", "https://a.test/b.jpg"], "exclude each other"),
             ([PROMPT, "--extra-fields", "[1]"], "--extra-fields is '[1]'"),
             ([PROMPT, "--image-url", "@/nowhere/at/all.jpg"], "--image-url is @/nowhere/at/all.jpg"),

@@ -59,7 +59,7 @@ class TestThePage:
         assert good["status"]
         assert "answers and accepts the API key" in good["message"]
         assert not wrong_key["status"]
-        assert "refuses the API key: check the connection's password field" in wrong_key["message"]
+        assert "refuses the API key. Check the connection's password field" in wrong_key["message"]
         assert not wrong_host["status"]
-        assert "check the connection's host and port" in wrong_host["message"]
+        assert "Check the connection's host" in wrong_host["message"]
         assert API_KEY not in json.dumps([forms["luma"], good, wrong_key, wrong_host])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads over real HTTP: whole files or clear errors, and nothing else under a file's name."""
+"""Test downloads over real HTTP: complete files or clear errors, and nothing else under a file's name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from airflow_provider_luma.exceptions import (
     LumaMissingArtifactError,
     LumaStorageError,
 )
-from airflow_provider_luma.sandbox import Call, LumaSandbox, faults
+from airflow_provider_luma.sandbox import LumaSandbox, RecordedCall, faults
 from airflow_provider_luma.sandbox.faults import Fault
 from airflow_provider_luma.sandbox.media_host import media_file
 from tests.support.bad_disks import FullDisk, NoRename
@@ -53,7 +53,7 @@ class Result(NamedTuple):
 
 
 class Lab:
-    """Downloads from a sandbox into a folder."""
+    """Download from a sandbox into a folder."""
 
     def __init__(self, sandbox: LumaSandbox, folder: Path) -> None:
         self.sandbox = sandbox
@@ -65,7 +65,7 @@ class Lab:
         self.client = self.settings.client()
 
     def expect(self, fault: Fault) -> None:
-        """Wait less long for answers where the fault is that none comes."""
+        """Shorten the read timeout for faults that leave a response out."""
         if fault.name in ("hang", "stall"):
             self.settings = msgspec.structs.replace(self.settings, read_timeout=0.5)
 
@@ -103,7 +103,7 @@ class Lab:
     def names(self) -> list[str]:
         return sorted(path.name for path in self.folder.rglob("*") if path.is_file())
 
-    def media_calls(self) -> list[Call]:
+    def media_calls(self) -> list[RecordedCall]:
         return [call for call in self.sandbox.calls if call.name == "media"]
 
 
@@ -119,7 +119,7 @@ def true_bytes(task_id: str, name: Any = "video.mp4", size: int = SIZE) -> bytes
 
 
 def assert_kept(lab: Lab, task_id: str, result: Result, size: int = SIZE) -> None:
-    """The video is there, whole, with a true record, and nothing else is."""
+    """Assert that the video is complete, with a true record, and that no other file exists."""
     assert result.failures == []
     path = lab.folder / f"{task_id}_video.mp4"
     body = true_bytes(task_id, size=size)
@@ -130,7 +130,7 @@ def assert_kept(lab: Lab, task_id: str, result: Result, size: int = SIZE) -> Non
 
 
 def assert_failed(lab: Lab, result: Result) -> LumaDownloadError | LumaMissingArtifactError:
-    """The file is not there, nor any part of it."""
+    """Assert that neither the file nor any part of it exists."""
     assert result.records == {}
     assert lab.names() == []
     [failure] = result.failures
@@ -138,8 +138,8 @@ def assert_failed(lab: Lab, result: Result) -> LumaDownloadError | LumaMissingAr
     return failure.error
 
 
-class TestWholeFiles:
-    def test_every_artifact_is_kept_and_recorded(self, lab: Lab) -> None:
+class TestCompleteFiles:
+    def test_every_artifact_is_stored_and_recorded(self, lab: Lab) -> None:
         task_id = lab.video()
 
         result = lab.run(task_id, artifacts=["video", "video_raw", "thumbnail", "last_frame"])
@@ -165,7 +165,7 @@ class TestWholeFiles:
         }
         assert thumbnail.seconds > 0
 
-    def test_a_file_goes_where_its_name_leads(self, lab: Lab) -> None:
+    def test_a_file_name_may_contain_folders(self, lab: Lab) -> None:
         task_id = lab.video()
 
         result = lab.run(task_id, file_name="run-1/{id}/{artifact}{ext}")
@@ -173,7 +173,7 @@ class TestWholeFiles:
         assert result.records[task_id, "video"].path == f"{lab.folder}/run-1/{task_id}/video.mp4"
         assert (lab.folder / "run-1" / task_id / "video.mp4").stat().st_size == SIZE
 
-    def test_a_body_without_a_length_is_fine_if_it_is_whole(self, lab: Lab, sandbox: LumaSandbox) -> None:
+    def test_a_complete_body_needs_no_length(self, lab: Lab, sandbox: LumaSandbox) -> None:
         for fault in (Fault(name="chunked", ending="chunked"), faults.unframed(keep=1)):
             task_id = lab.video()
             sandbox.fail_next("media", fault)
@@ -181,7 +181,7 @@ class TestWholeFiles:
             (lab.folder / f"{task_id}_video.mp4").unlink()
         assert len(lab.media_calls()) == 2
 
-    def test_connections_are_used_again(self, lab: Lab, mocker: MockerFixture) -> None:
+    def test_connections_are_reused(self, lab: Lab, mocker: MockerFixture) -> None:
         ids = [lab.video() for _ in range(6)]
         create_connection = mocker.spy(socket, "create_connection")
 
@@ -190,12 +190,12 @@ class TestWholeFiles:
         assert len(lab.media_calls()) == 12
         assert create_connection.call_count == 1
 
-    def test_nothing_to_do_is_done_at_once(self, lab: Lab, sandbox: LumaSandbox) -> None:
+    def test_no_ids_need_no_request(self, lab: Lab, sandbox: LumaSandbox) -> None:
         assert lab.run() == ({}, [])
         assert sandbox.calls == []
 
 
-class TestBrokenTransfers:
+class TestBrokenDownloads:
     @pytest.mark.parametrize(
         "fault",
         [
@@ -216,7 +216,7 @@ class TestBrokenTransfers:
         ],
         ids=lambda fault: f"{fault.name}-{fault.keep}",
     )
-    def test_what_breaks_twice_ends_in_a_whole_file(
+    def test_a_download_that_breaks_twice_ends_in_a_complete_file(
         self, lab: Lab, sandbox: LumaSandbox, fault: Fault
     ) -> None:
         task_id = lab.video()
@@ -230,7 +230,7 @@ class TestBrokenTransfers:
         [
             (faults.truncated(0.5), "1500000 of 3000000 bytes"),
             (faults.chunk_cut(), "IncompleteRead"),
-            (faults.unframed(), "in mid-file"),
+            (faults.unframed(), "mid-file"),
             (faults.reset(), "Connection reset by peer"),
             (faults.drop(), "RemoteDisconnected"),
             (faults.hang(), "timed out"),
@@ -239,7 +239,7 @@ class TestBrokenTransfers:
         ],
         ids=lambda value: value if isinstance(value, str) else value.name,
     )
-    def test_what_breaks_for_good_ends_in_a_clear_error(
+    def test_a_download_that_always_breaks_ends_in_a_clear_error(
         self, lab: Lab, sandbox: LumaSandbox, fault: Fault, reason: str
     ) -> None:
         lab.expect(fault)
@@ -248,10 +248,10 @@ class TestBrokenTransfers:
         error = assert_failed(lab, lab.run(lab.video(), attempts=2))
 
         assert reason in str(error)
-        assert "attempts in a row broke" in str(error)
+        assert "attempts: 2" in str(error)
         assert error.retryable
 
-    def test_a_transfer_goes_on_where_it_broke(self, lab: Lab, sandbox: LumaSandbox) -> None:
+    def test_a_broken_download_is_resumed(self, lab: Lab, sandbox: LumaSandbox) -> None:
         task_id = lab.video()
         sandbox.fail_next("media", faults.truncated(0.5))
 
@@ -263,7 +263,7 @@ class TestBrokenTransfers:
         assert second.headers["if-range"] == media_file(task_id, "video.mp4", SIZE).etag
         assert second.status == 206
 
-    def test_a_transfer_goes_on_as_long_as_it_comes_further(self, lab: Lab, sandbox: LumaSandbox) -> None:
+    def test_a_download_is_resumed_as_long_as_more_arrives(self, lab: Lab, sandbox: LumaSandbox) -> None:
         task_id = lab.video()
         sandbox.fail_next("media", faults.truncated(0.5), times=5)
 
@@ -272,7 +272,7 @@ class TestBrokenTransfers:
         assert len(lab.media_calls()) == 6
 
     @pytest.mark.parametrize("fault", [faults.no_ranges(), faults.changed_etag()], ids=lambda f: f.name)
-    def test_it_starts_over_where_the_host_can_not_go_on(
+    def test_it_restarts_where_the_host_can_not_resume(
         self, lab: Lab, sandbox: LumaSandbox, fault: Fault
     ) -> None:
         task_id = lab.video()
@@ -283,7 +283,7 @@ class TestBrokenTransfers:
 
         assert [call.status for call in lab.media_calls()] == [200, 200]
 
-    def test_a_file_that_was_replaced_by_a_shorter_one_starts_over(
+    def test_a_file_that_was_replaced_by_a_shorter_one_is_restarted(
         self, lab: Lab, sandbox: LumaSandbox
     ) -> None:
         task_id = lab.video()
@@ -294,9 +294,7 @@ class TestBrokenTransfers:
 
         assert len(lab.media_calls()) == 3
 
-    def test_one_file_that_can_not_be_had_does_not_hurt_the_others(
-        self, lab: Lab, sandbox: LumaSandbox
-    ) -> None:
+    def test_a_file_that_fails_does_not_affect_the_others(self, lab: Lab, sandbox: LumaSandbox) -> None:
         ids = [lab.video() for _ in range(6)]
         sandbox.fail_when("media", faults.drop(), ids=[ids[2]])
 
@@ -307,9 +305,11 @@ class TestBrokenTransfers:
         assert len(lab.names()) == 5
 
 
-class TestLinks:
+class TestUrls:
     @pytest.mark.parametrize("status", [401, 403, 404, 410])
-    def test_a_refused_link_is_asked_for_anew(self, lab: Lab, sandbox: LumaSandbox, status: int) -> None:
+    def test_a_refused_url_is_replaced_by_a_fresh_one(
+        self, lab: Lab, sandbox: LumaSandbox, status: int
+    ) -> None:
         task_id = lab.video()
         sandbox.fail_next("media", faults.media_error(status))
 
@@ -318,18 +318,18 @@ class TestLinks:
         assert (sandbox.count("batch"), sandbox.count("media")) == (2, 2)
 
     @pytest.mark.parametrize("status", [401, 403, 404, 410])
-    def test_a_fresh_link_that_is_refused_is_an_error_that_may_pass(
+    def test_a_fresh_url_that_is_refused_is_a_retryable_error(
         self, lab: Lab, sandbox: LumaSandbox, status: int
     ) -> None:
         sandbox.fail_when("media", faults.media_error(status))
 
         error = assert_failed(lab, lab.run(lab.video()))
 
-        assert f"HTTP {status} although the link is fresh" in str(error)
+        assert f"HTTP {status} although" in str(error)
         assert error.retryable
         assert sandbox.count("media") == 2
 
-    def test_a_link_that_expires_in_mid_run_is_asked_for_anew(self, tmp_path: Path) -> None:
+    def test_a_url_that_expires_during_the_run_is_replaced_by_a_fresh_one(self, tmp_path: Path) -> None:
         with (
             LumaSandbox(video_bytes=SIZE, links_expire_after=60) as sandbox,
             closing(Lab(sandbox, tmp_path / "videos")) as lab,
@@ -345,7 +345,7 @@ class TestLinks:
         assert len(lab.names()) == 4
         assert {call.status for call in lab.media_calls()} >= {200, 403}
 
-    def test_a_broken_transfer_goes_on_under_a_fresh_link(self, tmp_path: Path) -> None:
+    def test_a_broken_download_is_resumed_from_a_fresh_url(self, tmp_path: Path) -> None:
         with (
             LumaSandbox(video_bytes=SIZE, link_uses=1) as sandbox,
             closing(Lab(sandbox, tmp_path / "videos")) as lab,
@@ -357,7 +357,7 @@ class TestLinks:
 
         assert [call.status for call in lab.media_calls()] == [200, 403, 206]
 
-    def test_links_are_asked_for_in_portions_as_they_are_needed(self, lab: Lab, sandbox: LumaSandbox) -> None:
+    def test_urls_are_queried_in_batches_as_they_are_needed(self, lab: Lab, sandbox: LumaSandbox) -> None:
         ids = [lab.video(video_bytes=200_000) for _ in range(24)]
 
         result = lab.run(*ids, artifacts=["video", "thumbnail"], max_concurrency=2)
@@ -366,37 +366,37 @@ class TestLinks:
         calls = sandbox.calls
         batches = [index for index, call in enumerate(calls) if call.name == "batch"]
         assert [len(calls[index].ids) for index in batches] == [4] * 6
-        # When links are asked for, all files but the last four of those asked for before are under way.
+        # At each query, all files of previous batches but the last four are being downloaded or complete.
         for number, index in enumerate(batches):
             assert sum(call.name == "media" for call in calls[:index]) >= 8 * number - 4
 
-    def test_an_artifact_without_a_link_is_an_error_of_its_own(self, lab: Lab, sandbox: LumaSandbox) -> None:
+    def test_an_artifact_without_a_url_fails_alone(self, lab: Lab, sandbox: LumaSandbox) -> None:
         good = lab.video()
         failed = sandbox.add_task(fails_after=0, fails_with="moderated")
         pending = sandbox.add_task(state="pending")
 
-        result = lab.run(good, failed, pending, "nobody-knows-me")
+        result = lab.run(good, failed, pending, "unknown-id")
 
         assert lab.names() == [f"{good}_video.mp4"]
-        told = {failure.id: (str(failure.error), failure.error.retryable) for failure in result.failures}
-        assert "failed (moderated), without a link" in told[failed][0]
-        assert "pending, without a link" in told[pending][0]
-        assert "doesn't know this id" in told["nobody-knows-me"][0]
-        assert [told[task_id][1] for task_id in (failed, pending, "nobody-knows-me")] == [False, True, False]
+        errors = {failure.id: (str(failure.error), failure.error.retryable) for failure in result.failures}
+        assert "failed (moderated), no video" in errors[failed][0]
+        assert "pending, no video" in errors[pending][0]
+        assert "doesn't know this id" in errors["unknown-id"][0]
+        assert [errors[task_id][1] for task_id in (failed, pending, "unknown-id")] == [False, True, False]
 
-    def test_a_relay_that_refuses_the_key_ends_it_all(self, lab: Lab, sandbox: LumaSandbox) -> None:
+    def test_a_relay_that_refuses_the_key_fails_the_run(self, lab: Lab, sandbox: LumaSandbox) -> None:
         sandbox.fail_next("batch", faults.unauthorized())
 
         with pytest.raises(LumaAuthError):
             lab.run(lab.video())
 
-    def test_an_id_that_leads_elsewhere_is_refused(self, lab: Lab, sandbox: LumaSandbox) -> None:
+    def test_an_id_with_a_path_is_refused(self, lab: Lab, sandbox: LumaSandbox) -> None:
         for task_id in ("../../etc/cron.d/evil", "a/b", "..", "a\0b", ""):
             with pytest.raises(LumaConfigError):
                 lab.run(task_id)
         assert lab.names() == []
 
-    def test_an_id_that_a_relay_makes_up_is_not_used(self, lab: Lab, tmp_path: Path) -> None:
+    def test_an_id_that_the_relay_invents_is_not_used(self, lab: Lab, tmp_path: Path) -> None:
         good, evil = lab.video(), lab.video(overrides={"id": "../evil"})
 
         [failure] = lab.run(good, evil).failures
@@ -407,8 +407,8 @@ class TestLinks:
         assert not list(tmp_path.rglob("*evil*"))
 
 
-class TestFilesThatAreThere:
-    def test_a_whole_file_is_skipped(self, lab: Lab, sandbox: LumaSandbox) -> None:
+class TestExistingFiles:
+    def test_a_complete_file_is_skipped(self, lab: Lab, sandbox: LumaSandbox) -> None:
         task_id = lab.video()
         first = lab.run(task_id)
         inode = (lab.folder / lab.names()[0]).stat().st_ino
@@ -424,14 +424,16 @@ class TestFilesThatAreThere:
     @pytest.mark.parametrize(
         "body", [b"", b"<html>", true_bytes("any")[:-1], b"x" * SIZE], ids=["empty", "page", "short", "other"]
     )
-    def test_a_file_that_is_not_whole_is_fetched_anew(self, lab: Lab, body: bytes) -> None:
+    def test_an_incomplete_file_is_downloaded_again(self, lab: Lab, body: bytes) -> None:
         task_id = lab.video()
         lab.folder.mkdir()
         (lab.folder / f"{task_id}_video.mp4").write_bytes(body)
 
         assert_kept(lab, task_id, lab.run(task_id))
 
-    def test_where_the_host_tells_no_size_the_file_itself_must(self, lab: Lab, sandbox: LumaSandbox) -> None:
+    def test_without_an_announced_size_the_files_structure_decides(
+        self, lab: Lab, sandbox: LumaSandbox
+    ) -> None:
         whole, part = lab.video(), lab.video()
         lab.folder.mkdir()
         (lab.folder / f"{whole}_video.mp4").write_bytes(true_bytes(whole))
@@ -444,7 +446,7 @@ class TestFilesThatAreThere:
         assert result.records[part, "video"].seconds > 0
         assert (lab.folder / f"{part}_video.mp4").read_bytes() == true_bytes(part)
 
-    def test_it_can_be_replaced(self, lab: Lab) -> None:
+    def test_a_complete_file_can_be_replaced(self, lab: Lab) -> None:
         task_id = lab.video()
         lab.run(task_id)
 
@@ -464,12 +466,14 @@ class TestFilesThatAreThere:
         assert (lab.folder / f"{task_id}_video.mp4").read_bytes() == true_bytes(task_id)
         assert len(lab.names()) == 1
 
-    def test_it_can_be_an_error_before_anything_is_fetched(self, lab: Lab, sandbox: LumaSandbox) -> None:
+    def test_an_existing_file_can_be_an_error_before_any_download(
+        self, lab: Lab, sandbox: LumaSandbox
+    ) -> None:
         there, missing = lab.video(), lab.video()
         lab.run(there)
         calls = len(sandbox.calls)
 
-        with pytest.raises(LumaFileExistsError, match="1 of 2 files is there already") as caught:
+        with pytest.raises(LumaFileExistsError, match="exist: 1 of 2") as caught:
             lab.run(missing, there, on_existing="fail")
 
         assert f"{there}_video.mp4" in str(caught.value)
@@ -477,7 +481,7 @@ class TestFilesThatAreThere:
         assert lab.names() == [f"{there}_video.mp4"]
 
     @pytest.mark.parametrize("on_existing", ["skip", "replace", "fail"])
-    def test_a_file_that_an_earlier_try_has_kept_is_not_even_asked_for(
+    def test_a_file_of_a_previous_try_needs_no_request(
         self, lab: Lab, sandbox: LumaSandbox, on_existing: str
     ) -> None:
         task_id = lab.video()
@@ -491,7 +495,7 @@ class TestFilesThatAreThere:
 
     @pytest.mark.parametrize("on_existing", ["skip", "replace", "fail"])
     @pytest.mark.parametrize("damage", ["gone", "shorter", "one byte"])
-    def test_a_file_that_no_longer_matches_its_record_is_fetched_anew(
+    def test_a_file_that_no_longer_matches_its_record_is_downloaded_again(
         self, lab: Lab, on_existing: str, damage: str
     ) -> None:
         task_id = lab.video()
@@ -509,7 +513,7 @@ class TestFilesThatAreThere:
 
 class TestStores:
     @pytest.mark.parametrize("room", [0, 1_000_000])
-    def test_a_full_disk_ends_it_all_and_leaves_nothing(self, lab: Lab, room: int) -> None:
+    def test_a_full_disk_fails_the_run_and_leaves_nothing(self, lab: Lab, room: int) -> None:
         ids = [lab.video() for _ in range(20)]
 
         with pytest.raises(LumaStorageError, match="No space left on device"):
@@ -529,12 +533,17 @@ class TestInterrupting:
     @pytest.mark.parametrize(
         "fault", [faults.stall(), faults.hang(), faults.drip(0.01), faults.bad_gateway()]
     )
-    def test_downloads_end_at_once_and_leave_nothing(
+    def test_downloads_stop_at_once_and_leave_nothing(
         self, lab: Lab, sandbox: LumaSandbox, fault: Fault
     ) -> None:
         lab.settings = msgspec.structs.replace(lab.settings, read_timeout=600)
         downloader = lab.downloader(backoff=600, backoff_max=600)
-        sandbox.fail_when("media", fault, lambda call: downloader.interrupt() or True)
+
+        def interrupt(call: RecordedCall) -> bool:
+            downloader.interrupt()
+            return True
+
+        sandbox.fail_when("media", fault, interrupt)
         threads = threading.active_count()
 
         with pytest.raises(LumaInterruptedError):
@@ -543,7 +552,7 @@ class TestInterrupting:
         assert lab.names() == []
         assert threading.active_count() == threads
 
-    def test_closing_the_outcomes_ends_the_rest(self, lab: Lab, sandbox: LumaSandbox) -> None:
+    def test_closing_the_outcomes_stops_the_rest(self, lab: Lab, sandbox: LumaSandbox) -> None:
         good, stalled = lab.video(), lab.video()
         lab.settings = msgspec.structs.replace(lab.settings, read_timeout=600)
         sandbox.fail_when("media", faults.stall(), ids=[stalled])
@@ -557,11 +566,11 @@ class TestInterrupting:
 
 
 class TestBounds:
-    def test_no_more_files_than_allowed_are_fetched_at_a_time(self, lab: Lab, sandbox: LumaSandbox) -> None:
+    def test_concurrency_is_bounded(self, lab: Lab, sandbox: LumaSandbox) -> None:
         ids = [lab.video(video_bytes=200_000) for _ in range(12)]
         most = 0
 
-        def count(call: Call) -> bool:
+        def count(call: RecordedCall) -> bool:
             nonlocal most
             most = max(most, sum(one.name.startswith("luma-download_") for one in threading.enumerate()))
             return True
@@ -571,15 +580,13 @@ class TestBounds:
 
         assert most == 3
 
-    def test_progress_is_told_of_files_that_take_their_time(
-        self, lab: Lab, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_progress_of_slow_files_is_reported(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(resumable, "_PROGRESS_SECONDS", 0.0)
-        told: list[tuple[Any, ...]] = []
+        reports: list[tuple[Any, ...]] = []
         task_id = lab.video()
 
-        lab.run(task_id, on_progress=lambda *what: told.append(what))
+        lab.run(task_id, on_progress=lambda *report: reports.append(report))
 
-        assert told[-1] == (task_id, "video", SIZE, SIZE)
-        assert [received for *_, received, _ in told] == sorted(received for *_, received, _ in told)
-        assert len(told) > 5
+        assert reports[-1] == (task_id, "video", SIZE, SIZE)
+        assert [received for *_, received, _ in reports] == sorted(received for *_, received, _ in reports)
+        assert len(reports) > 5

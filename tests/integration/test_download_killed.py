@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes killed in mid-download: no part of a file under its name, and nothing left in the end."""
+"""Test processes killed during a download: no part of a file under its name, and no leftovers in the end."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ from datetime import datetime
 root, folder, dag_file, at, *ids = sys.argv[1:]
 at = datetime.fromisoformat(at)
 dag = runpy.run_path(dag_file)["dag"]
-# The package itself comes from where it is installed.
+# At the end of the path, so that the installed package is imported.
 sys.path.append(root)
 from tests.support import dag_bags, execution_api
 execution_api.leave_out_old_versions()
@@ -91,17 +92,22 @@ def kept(folder: Path) -> list[Path]:
 def temporary(folder: Path) -> list[Path]:
     found = []
     for path in folder.glob(".*"):
-        # It may get its final name at this very moment.
+        # It may be renamed to its final name at this moment.
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_size:
                 found.append(path)
     return found
 
 
+def has_kept(folder: Path, number: int) -> bool:
+    """Whether this many files are complete while others are being written."""
+    return len(kept(folder)) >= number and bool(temporary(folder))
+
+
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert process.poll() is None, "the process ended by itself"
+        assert process.poll() is None, "the process exited by itself"
         assert time.monotonic() < deadline
         threading.Event().wait(0.01)
 
@@ -111,14 +117,14 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def assert_all_whole(folder: Path, ids: list[str]) -> None:
+def assert_all_complete(folder: Path, ids: list[str]) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted(f"{task_id}_video.mp4" for task_id in ids)
     for task_id in ids:
         assert (folder / f"{task_id}_video.mp4").read_bytes() == true_bytes(task_id)
 
 
 @pytest.mark.every_airflow
-def test_a_retry_after_a_kill_ends_with_whole_files_and_no_leftovers(
+def test_a_retry_after_a_kill_ends_with_complete_files_and_no_leftovers(
     sandbox: LumaSandbox,
     connect: Callable[..., None],
     run_dag: Callable[..., Any],
@@ -151,8 +157,8 @@ def test_a_retry_after_a_kill_ends_with_whole_files_and_no_leftovers(
     second = run_dag(dag, run_after=AT, logical_date=AT, run_conf={"ids": ids, "folder": str(folder)})
 
     assert second.state == "success"
-    assert_all_whole(folder, ids)
-    # What was whole was left alone.
+    assert_all_complete(folder, ids)
+    # Complete files were kept.
     assert inodes.items() <= {path.name: path.stat().st_ino for path in kept(folder)}.items()
 
 
@@ -167,14 +173,13 @@ def test_kills_at_random_moments_never_leave_a_part_under_a_files_name(
     for _ in range(6):
         missing = [task_id for task_id in ids if not (folder / f"{task_id}_video.mp4").exists()]
         let_through = moments.randrange(1, 5)
-        # The rest stops on its way, so that the process can't come to its end before it is killed.
+        # The other downloads stall, so that the process can't exit before it is killed.
         sandbox.clear_faults()
         sandbox.fail_when("media", faults.stall(moments.uniform(0.1, 0.9)), ids=missing[let_through:])
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            more = len(ids) - len(missing) + let_through
-            wait_for(lambda more=more: len(kept(folder)) >= more and temporary(folder), process)
+            wait_for(partial(has_kept, folder, len(ids) - len(missing) + let_through), process)
             kill(process)
         left += len(temporary(folder))
         for path in kept(folder):
@@ -183,4 +188,4 @@ def test_kills_at_random_moments_never_leave_a_part_under_a_files_name(
     assert left > 0
     sandbox.clear_faults()
     assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
-    assert_all_whole(folder, ids)
+    assert_all_complete(folder, ids)

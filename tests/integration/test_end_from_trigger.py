@@ -43,6 +43,9 @@ def started_in_triggerer(dag: DAG, conf: dict[str, Any] | None = None) -> LumaTa
 
     stored = DagSerialization.to_dict(dag)
     start = DagSerialization.from_dict(stored).get_task("wait").start_trigger_args
+    assert start is not None
+    assert start.timeout is not None
+    assert start.trigger_kwargs is not None
     kwargs = smart_decode_trigger_kwargs(start.trigger_kwargs)
     now = datetime.now(UTC)
     trigger = LumaTaskTrigger(**kwargs)
@@ -75,7 +78,7 @@ def started_in_triggerer(dag: DAG, conf: dict[str, Any] | None = None) -> LumaTa
         "consumed_asset_events": [],
     }
     task_instance = TriggerRunner.create_runtime_ti(instance, stored, run)
-    trigger.task_instance = task_instance
+    trigger.task_instance = task_instance  # type: ignore[assignment]
     trigger.timeout_after = now + start.timeout
     trigger.render_template_fields(context=task_instance.get_template_context())
     return trigger
@@ -98,24 +101,27 @@ class TestStoredDag:
     def test_airflows_own_timeout_comes_later_than_the_triggers(self) -> None:
         trigger = started_in_triggerer(dag_of(luma_task_ids=["a"], timeout=60))
 
-        own = trigger.timeout_after.timestamp()  # type: ignore[attr-defined]
-        assert own - trigger._give_up_at() == 120
+        assert trigger.timeout_after is not None
+        own = trigger.timeout_after.timestamp()
+        assert own - trigger.time_limit.runs_out_at(trigger.timeout_after) == 120
 
     @pytest.mark.parametrize(
-        ("seconds", "waited", "grace"),
+        ("seconds", "limit", "grace"),
         [
-            (20, "the execution_timeout of 20 s", 0),
-            (70, "the timeout of 60 s", 10),
-            (600, "the timeout of 60 s", 120),
+            (20, ("execution_timeout", 20), 0),
+            (70, ("timeout", 60), 10),
+            (600, ("timeout", 60), 120),
         ],
     )
     def test_an_execution_timeout_that_is_over_sooner_counts(
-        self, seconds: float, waited: str, grace: float
+        self, seconds: float, limit: tuple[str, float], grace: float
     ) -> None:
         dag = dag_of(luma_task_ids=["a"], timeout=60, execution_timeout=timedelta(seconds=seconds))
 
-        arguments = dag.get_task("wait").start_trigger_args.trigger_kwargs
-        assert (arguments["waited"], arguments["grace"]) == (waited, grace)
+        start = dag.get_task("wait").start_trigger_args
+        arguments = (start and start.trigger_kwargs) or {}
+        given = arguments["time_limit"]
+        assert (given["name"], given["seconds"], given["grace"]) == (*limit, grace)
         assert ("timed_out" in arguments["end_states"]) == (seconds > 60)
 
 
@@ -162,8 +168,9 @@ class TestRendering:
         with DAG("from_trigger", schedule=None):
             output = LumaTaskSensor(task_id="first", luma_task_ids=["a"]).output
             for task_id, ids in (("one", output), ("two", [output])):
+                arguments: dict[str, Any] = {"luma_task_ids": ids, **FLAGS}
                 with pytest.raises(LumaConfigError, match="another task's output"):
-                    LumaTaskSensor(task_id=task_id, luma_task_ids=ids, **FLAGS)
+                    LumaTaskSensor(task_id=task_id, **arguments)
 
     def test_a_template_that_can_not_be_read_is_named(self) -> None:
         with pytest.raises(LumaConfigError, match="can't be read"):
@@ -229,7 +236,7 @@ class TestEvents:
         event = event_of(started_in_triggerer(dag_of(luma_task_ids=["a"])))
 
         assert type(event) is TriggerEvent
-        assert event.payload["verdict"] == "unreachable"  # type: ignore[index, call-overload]
+        assert event.payload["verdict"] == "unreachable"
 
     @pytest.mark.parametrize("rendered", ["", "None", "../x"])
     def test_ids_that_render_to_none_fail_the_task_and_say_so(

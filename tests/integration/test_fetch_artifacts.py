@@ -196,7 +196,7 @@ class TestMissingArtifacts:
         assert run.task_state("fetch") == "failed"
         assert run.task("fetch").try_number == 1
         text = log_text()
-        assert f"1 of 2 Luma tasks lack what was asked for. {bad}: failed (moderation says no)" in text
+        assert f"1 of 2 Luma tasks lack artifacts. {bad}: failed (moderation says no)" in text
         assert run.xcom("fetch") is None
 
     def test_an_unknown_id_is_final_and_named(
@@ -265,7 +265,7 @@ class TestMissingArtifacts:
         fetch([f"unknown-{number}" for number in range(50)])
 
         text = log_text()
-        assert "50 of 50 Luma tasks lack what was asked for" in text
+        assert "50 of 50 Luma tasks lack artifacts" in text
         assert "and 30 more" in text
 
     def test_an_illegible_record_is_retried(

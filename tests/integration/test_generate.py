@@ -330,8 +330,8 @@ class TestList:
         [
             ("{{ 'no' }}", "requests is the text 'no', which is not JSON"),
             ("{{ {'prompt': 'a fox'} | tojson }}", "requests is {'prompt': 'a fox'}: give a list"),
-            ("{{ [{'prompt': 'ok!'}, {'prompt': 'no'}] | tojson }}", r"requests[1]: prompt has 2 characters"),
-            ("{{ ['a fox'] | tojson }}", "requests[0]: 'a fox' is not a request"),
+            ("{{ [{'prompt': 'ok!'}, {'prompt': 'no'}] | tojson }}", r"requests[1]: prompt must have 3 to 5000 characters"),
+            ("{{ ['a fox'] | tojson }}", "requests[0]: a request must have"),
         ],
     )
     def test_requests_that_render_to_something_else_are_refused_before_anything_is_sent(

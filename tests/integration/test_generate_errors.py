@@ -35,9 +35,9 @@ SUBMIT_TIMEOUT = 1.0
 #: The relay says that it did not take the submission, and no retry can help. With words of the task's error.
 FINAL: dict[str, tuple[Fault, str]] = {
     "401 wrong key": (faults.unauthorized(), "refuses the API key"),
-    "401 used up key": (faults.key_quota_exhausted(), "该令牌额度已用尽.*top it up"),
-    "403 no money": (faults.insufficient_user_quota(), "用户额度不足.*top it up"),
-    "403 too little money": (faults.pre_consume_token_quota_failed(), "令牌额度不足.*top it up"),
+    "401 used up key": (faults.key_quota_exhausted(), "该令牌额度已用尽.*Top it up"),
+    "403 no money": (faults.insufficient_user_quota(), "用户额度不足.*Top it up"),
+    "403 too little money": (faults.pre_consume_token_quota_failed(), "令牌额度不足.*Top it up"),
     "403 denied": (faults.group_denied(), "该令牌无权访问模型.*group"),
     "400 unknown id": (faults.task_not_exist(), "doesn't know this task id"),
     "400 refused prompt": (faults.bad_request("不良内容", code="moderated"), "不良内容"),
@@ -318,5 +318,5 @@ def test_an_extension_of_an_unknown_task_is_refused(run: Run) -> None:
 
 
 def test_an_extension_whose_answer_is_lost_is_ambiguous(run: Run) -> None:
-    assert "It is unknown whether the relay took the job" in run.final_error("extend dropped")
+    assert "It is unknown whether the relay took the request" in run.final_error("extend dropped")
     assert run.bought["<extend dropped>"] == 1

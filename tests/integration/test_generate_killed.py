@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -75,12 +74,12 @@ def test_a_task_that_a_user_ends_while_it_is_deferred_tells_what_goes_on(
 
     async def main() -> None:
         trigger = LumaTaskTrigger(
-            luma_task_ids=[done, *going_on], poll_interval=0.1, deadline=time.time() + PATIENCE
+            luma_task_ids=[done, *going_on], poll_interval=0.1, time_limit={"seconds": PATIENCE}
         )
         running = asyncio.create_task(anext(aiter(trigger.run())))
         async with asyncio.timeout(PATIENCE):
             # The poll runs in another thread, which sets no event.
-            while "1/3 completed" not in (trigger._tracker.said if trigger._watch else ""):  # noqa: ASYNC110
+            while "1/3 completed" not in (trigger._tracker.last_summary if trigger._tracker else ""):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         running.cancel()
         with suppress(asyncio.CancelledError):
@@ -90,4 +89,4 @@ def test_a_task_that_a_user_ends_while_it_is_deferred_tells_what_goes_on(
 
     asyncio.run(main())
 
-    assert f"2 unfinished Luma tasks go on and are billed: {', '.join(going_on)}" in log_text()
+    assert f"2 unfinished Luma tasks keep running and are billed: {', '.join(going_on)}" in log_text()

@@ -58,7 +58,7 @@ class TestTestConnection:
 
         assert not ok
         assert "HTTP 401" in message
-        assert "check the connection's password field" in message
+        assert "Check the connection's password field" in message
         assert "sk-not-the-key" not in message
         assert connected.count("batch") == 1
 
@@ -69,7 +69,7 @@ class TestTestConnection:
 
         assert not ok
         assert "该令牌额度已用尽" in message
-        assert "top it up" in message
+        assert "Top it up" in message
 
     def test_a_wrong_path_is_told_from_a_wrong_key(
         self, connected: LumaSandbox, connect: Callable[..., None]
@@ -80,7 +80,7 @@ class TestTestConnection:
 
         assert not ok
         assert "Invalid URL (POST /luma/tasks)" in message
-        assert "check the connection's host" in message
+        assert "Check the connection's host" in message
 
     @pytest.mark.parametrize("page", [faults.ok_html(), faults.status(204), faults.empty()])
     def test_a_host_that_is_no_relay_is_told(self, connected: LumaSandbox, page: faults.Fault) -> None:
@@ -97,7 +97,7 @@ class TestTestConnection:
         ok, message = LumaHook().test_connection()
 
         assert not ok
-        assert "check the connection's host" in message
+        assert "Check the connection's host" in message
         assert connected.count("unknown") == 0
 
     def test_a_port_without_a_server_is_told(self, connect: Callable[..., None], refused_port: int) -> None:
@@ -106,7 +106,7 @@ class TestTestConnection:
         ok, message = LumaHook().test_connection()
 
         assert not ok
-        assert f"No connection to http://127.0.0.1:{refused_port}" in message
+        assert f"Can't connect to http://127.0.0.1:{refused_port}" in message
         assert "refused" in message
 
     def test_a_name_that_nobody_has_is_told(self, connect: Callable[..., None]) -> None:
@@ -206,7 +206,8 @@ class TestThroughAirflow:
             conn_id="luma_form", conn_type="luma", extra=json.dumps(extra or {}), **fields
         )
         monkeypatch.setenv("AIRFLOW_CONN_LUMA_FORM", connection.get_uri())
-        return connection.test_connection()
+        ok, message = connection.test_connection()
+        return ok, message
 
     def test_the_form_as_it_is_filled_in(self, sandbox: LumaSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         extra = {"batch_size": 10, "connect_timeout": 3, "verify": "true", "proxies": None}
@@ -218,7 +219,7 @@ class TestThroughAirflow:
 
     def test_host_scheme_and_port_in_fields_of_their_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with LumaSandbox(api_key=API_KEY) as sandbox:
-            fields = {"host": "127.0.0.1", "port": sandbox.port, "schema": "http"}
+            fields: dict[str, Any] = {"host": "127.0.0.1", "port": sandbox.port, "schema": "http"}
 
             ok, message = self._test(monkeypatch, password=API_KEY, **fields)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many triggers in one event loop against a real relay: bad input hurts its owner, and nobody else."""
+"""Many triggers in one event loop against a real relay: bad input fails its own wait, and no other."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def dialect() -> str:
 
 def trigger(ids: Sequence[str] | str, *, timeout: float = 60, **arguments: Any) -> LumaTaskTrigger:
     return LumaTaskTrigger(
-        luma_task_ids=ids, **{"poll_interval": INTERVAL, "deadline": time.time() + timeout, **arguments}
+        luma_task_ids=ids,
+        time_limit={"seconds": timeout, "deadline": time.time() + timeout},
+        **{"poll_interval": INTERVAL, **arguments},
     )
 
 
@@ -169,7 +171,7 @@ class TestBadInput:
         ]
         assert max(meanwhile) >= 4
 
-    def test_tasks_that_nobody_asked_for_change_nothing(self, connected: LumaSandbox) -> None:
+    def test_tasks_that_were_not_polled_change_nothing(self, connected: LumaSandbox) -> None:
         connected.add_task("stranger", fails_with="not yours", unasked=True)
         done = connected.add_task(completes_after=0)
 
@@ -261,7 +263,7 @@ class TestAfterAPollThatWorked:
 
 
 class TestConnection:
-    def test_a_wrong_key_fails_everyone_with_one_clear_error(
+    def test_a_wrong_key_fails_every_wait_with_one_clear_error(
         self, connected: LumaSandbox, connect: Connect
     ) -> None:
         connect(connected.base_url, "wrong-key")
@@ -273,7 +275,7 @@ class TestConnection:
         assert "wrong-key" not in str(told)
         assert connected.count("batch") == 1
 
-    def test_an_unusable_connection_fails_everyone_and_names_the_field(
+    def test_an_unusable_connection_fails_every_wait_and_names_the_field(
         self, connected: LumaSandbox, connect: Connect
     ) -> None:
         connect(connected.base_url, connected.api_key, batch_size="many")
@@ -283,7 +285,9 @@ class TestConnection:
         assert verdicts(told) == ["refused"] * 2
         assert all("batch_size" in report["message"] for report in told)
 
-    def test_a_connection_that_does_not_come_back_is_named_to_everyone(self, connected: LumaSandbox) -> None:
+    def test_a_connection_that_does_not_come_back_is_named_in_every_report(
+        self, connected: LumaSandbox
+    ) -> None:
         told = reports(*(trigger(f"t{n}", luma_conn_id="no_such", timeout=1) for n in range(2)))
 
         assert verdicts(told) == ["timed_out"] * 2

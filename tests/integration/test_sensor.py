@@ -136,7 +136,7 @@ def test_soft_fail_skips_in_place_of_failing(
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
 @pytest.mark.every_airflow
-def test_passing_trouble_is_waited_out(
+def test_passing_failures_are_waited_out(
     wait: Callable[..., Any], connected: LumaSandbox, fault: faults.Fault
 ) -> None:
     task_id = connected.add_task(completes_after=0)

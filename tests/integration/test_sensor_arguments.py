@@ -14,7 +14,7 @@ from airflow.sdk import DAG, Param, task
 
 from airflow_provider_luma.sandbox import LumaSandbox, TaskScript, faults
 from airflow_provider_luma.sensors.luma import LumaTaskSensor
-from airflow_provider_luma.triggers.luma import LumaTaskTrigger
+from airflow_provider_luma.waiting.time_limit import TimeLimit
 from tests.support.patience import PATIENCE, end_execution_timeout
 
 
@@ -150,7 +150,7 @@ class TestUpstreamTasks:
         assert run.xcom("wait", "failed", map_index=1) == {bad: "no"}
         assert run.xcom("wait", map_index=2) == []
 
-    def test_what_completed_goes_on_to_a_mapped_task(
+    def test_completed_ids_are_passed_to_a_mapped_task(
         self, run_dag: Callable[..., Any], mode: dict[str, Any], ids: list[str]
     ) -> None:
         with DAG("onward", schedule=None) as dag:
@@ -261,7 +261,7 @@ class TestTolerance:
 
         assert run.xcom("wait") == ids
         assert run.task("wait").try_number == 2
-        assert "could not be asked for Luma tasks 2 times in a row" in log_text()
+        assert "Polling Luma tasks failed 2 times in a row" in log_text()
 
 
 @pytest.mark.parametrize("mode", ["deferrable"], indirect=True)
@@ -309,10 +309,10 @@ class TestTimeLimits:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         slow = connected.add_task(state="processing")
-        give_up_at = LumaTaskTrigger._give_up_at
+        runs_out_at = TimeLimit.runs_out_at
         if mode["deferrable"]:
             # The hour is over when the trigger begins, however long it took to get there.
-            monkeypatch.setattr(LumaTaskTrigger, "_give_up_at", lambda self: give_up_at(self) - 3600)
+            monkeypatch.setattr(TimeLimit, "runs_out_at", lambda *given: runs_out_at(*given) - 3600)
         else:
             connected.fail_when("batch", faults.latency(0.1), lambda call: end_execution_timeout())
 

@@ -44,7 +44,7 @@ def cases(request: pytest.FixtureRequest, protocol: Protocol) -> list[Case]:
 
 
 def unclear(tried: Try) -> int:
-    return sum(entry.unclear for entry in tried.entries)
+    return sum(entry.has_unknown_outcome for entry in tried.entries)
 
 
 def booked(tried: Try) -> set[str]:

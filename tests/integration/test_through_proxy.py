@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Submits, polls and downloads through a proxy that breaks off; what the sandbox has sold is the judge."""
+"""Test submits, polls and downloads through a proxy that disconnects; the sandbox counts its generations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.proxies import DroppingProxy, Stage, for_tunnels, unused_port
 Way = Literal["forward", "tunnel"]
 SIZE = 600_000
 REQUEST = GenerationRequest(prompt="a cat that dances")
-# At which stage of which way the request can't have left this machine, or can't have left the proxy.
+# The stages at which the request can't have left this machine, or can't have left the proxy.
 NOT_SENT: list[tuple[Way, Stage]] = [
     ("tunnel", "407"),
     ("tunnel", "403"),
@@ -69,7 +69,7 @@ def authority() -> Authority:
 
 
 class Lab:
-    """A relay that is reached through a proxy alone."""
+    """Reach a relay only through a proxy."""
 
     def __init__(self, sandbox: LumaSandbox, proxy: DroppingProxy, folder: Path, bundle: Path) -> None:
         self.sandbox = sandbox
@@ -91,7 +91,7 @@ class Lab:
                 return error
 
     def submit_with_retries(self) -> LumaTask | LumaError:
-        """Submit as a task with ``retries=2``: what is retryable is sent again."""
+        """Submit like a task with ``retries=2``: retryable errors are retried."""
         for _ in range(3):
             outcome = self.submit()
             if not isinstance(outcome, LumaError) or not outcome.retryable:
@@ -102,7 +102,7 @@ class Lab:
         """
         Download a video through the proxy.
 
-        :param through_proxy: False asks the relay for the link directly.
+        :param through_proxy: False queries the relay for the URL directly.
         """
         settings = self.settings()
         store = FileStore(LocalFileSystem(), str(self.folder), label=str(self.folder), owner="lab")
@@ -137,7 +137,7 @@ def lab(way: Way, proxy: DroppingProxy, authority: Authority, tmp_path: Path) ->
 both_ways = pytest.mark.parametrize("way", ["forward", "tunnel"], indirect=True)
 
 
-def assert_whole(lab: Lab, task_id: str, outcome: FileRecord | FileFailure) -> None:
+def assert_complete(lab: Lab, task_id: str, outcome: FileRecord | FileFailure) -> None:
     assert isinstance(outcome, FileRecord), outcome
     file = media_file(task_id, "video.mp4", SIZE)
     assert (lab.folder / f"{task_id}_video.mp4").read_bytes() == b"".join(
@@ -152,22 +152,22 @@ class TestOrdinaryProxy:
         with lab.settings().client() as client:
             task_id = client.generate(REQUEST).id
             assert client.get_tasks([task_id])[task_id].state == "completed"
-        assert_whole(lab, task_id, lab.download(task_id))
-        assert [bought.id for bought in lab.sandbox.generations] == [task_id]
+        assert_complete(lab, task_id, lab.download(task_id))
+        assert [generation.id for generation in lab.sandbox.generations] == [task_id]
         seen = set(lab.proxy.requests)
         assert seen == ({f"CONNECT {target}"} if way == "tunnel" else {f"POST {target}", f"GET {target}"})
 
     @both_ways
-    def test_the_key_is_never_sent_to_the_proxy_for_itself_nor_to_the_media_host(self, lab: Lab) -> None:
+    def test_the_media_host_never_receives_the_key(self, lab: Lab) -> None:
         task_id = lab.sandbox.add_task(state="completed")
-        assert_whole(lab, task_id, lab.download(task_id))
+        assert_complete(lab, task_id, lab.download(task_id))
         (media,) = [call for call in lab.sandbox.calls if call.name == "media"]
         assert lab.sandbox.api_key not in str(media.headers)
 
 
 class TestSubmits:
     @both_ways
-    def test_a_proxy_that_can_not_be_reached_is_an_unsent_submit(self, lab: Lab) -> None:
+    def test_an_unreachable_proxy_leaves_a_submit_unsent(self, lab: Lab) -> None:
         nowhere = f"http://127.0.0.1:{unused_port()}"
         error = lab.submit(proxies={"http": nowhere, "https": nowhere})
         assert isinstance(error, LumaConnectionError)
@@ -176,14 +176,14 @@ class TestSubmits:
         assert lab.sandbox.generations == []
 
     @pytest.mark.parametrize(("way", "stage"), NOT_SENT, indirect=["way"])
-    def test_a_proxy_that_breaks_off_before_the_relay_buys_nothing(self, lab: Lab, stage: Stage) -> None:
+    def test_a_proxy_that_disconnects_before_the_relay_submits_nothing(self, lab: Lab, stage: Stage) -> None:
         lab.proxy.drop(stage)
         assert isinstance(lab.submit(), LumaError)
         assert lab.sandbox.generations == []
 
     @pytest.mark.parametrize("stage", ["407", "403", "502"])
     @pytest.mark.parametrize("way", ["tunnel"], indirect=True)
-    def test_a_refused_tunnel_is_an_unsent_submit(self, lab: Lab, stage: Stage) -> None:
+    def test_a_refused_tunnel_leaves_a_submit_unsent(self, lab: Lab, stage: Stage) -> None:
         lab.proxy.drop(stage)
         error = lab.submit()
         assert isinstance(error, LumaConnectionError)
@@ -192,12 +192,14 @@ class TestSubmits:
 
     @pytest.mark.parametrize("stage", ["502", "at_once"])
     @pytest.mark.parametrize("way", ["forward"], indirect=True)
-    def test_a_proxy_that_had_the_request_leaves_a_submit_ambiguous(self, lab: Lab, stage: Stage) -> None:
+    def test_a_proxy_that_received_the_request_leaves_a_submit_ambiguous(
+        self, lab: Lab, stage: Stage
+    ) -> None:
         lab.proxy.drop(stage)
         assert isinstance(lab.submit(), LumaAmbiguousSubmitError)
 
     @pytest.mark.parametrize(("way", "stage"), SENT, indirect=["way"])
-    def test_a_proxy_that_breaks_off_after_the_post_leaves_a_submit_ambiguous(
+    def test_a_proxy_that_disconnects_after_the_post_leaves_a_submit_ambiguous(
         self, lab: Lab, stage: Stage
     ) -> None:
         lab.proxy.drop(stage)
@@ -206,13 +208,13 @@ class TestSubmits:
         assert isinstance(error, LumaAmbiguousSubmitError), error
 
     @pytest.mark.parametrize(("way", "stage"), [*NOT_SENT, *SENT], indirect=["way"])
-    def test_retries_never_buy_twice(self, lab: Lab, way: Way, stage: Stage) -> None:
+    def test_retries_are_never_billed_twice(self, lab: Lab, way: Way, stage: Stage) -> None:
         lab.proxy.drop(stage)
         outcome = lab.submit_with_retries()
         assert isinstance(outcome, LumaError)
-        bought = len(lab.sandbox.generations)
-        assert bought == ((way, stage) in SENT)
-        assert isinstance(outcome, LumaAmbiguousSubmitError) or not bought
+        billed = len(lab.sandbox.generations)
+        assert billed == ((way, stage) in SENT)
+        assert isinstance(outcome, LumaAmbiguousSubmitError) or not billed
 
     @pytest.mark.parametrize("stage", ["407", "403", "502"])
     @pytest.mark.parametrize("way", ["tunnel"], indirect=True)
@@ -220,16 +222,16 @@ class TestSubmits:
         lab.proxy.drop(stage, times=1)
         task = lab.submit_with_retries()
         assert isinstance(task, LumaTask)
-        assert [bought.id for bought in lab.sandbox.generations] == [task.id]
+        assert [generation.id for generation in lab.sandbox.generations] == [task.id]
 
 
 class TestPolls:
     @pytest.mark.parametrize(("way", "stage"), [*NOT_SENT, *SENT], indirect=["way"])
-    def test_a_poll_that_was_broken_off_is_worth_another(self, lab: Lab, stage: Stage) -> None:
+    def test_a_poll_after_a_disconnected_one_succeeds(self, lab: Lab, stage: Stage) -> None:
         task_id = lab.sandbox.add_task(state="completed")
         with lab.settings().client(max_retries=0) as client:
             lab.proxy.drop(stage, times=1)
-            # What a forward proxy answers itself may be tried again at once.
+            # The client may retry a forward proxy's own response itself, and succeed.
             with suppress(LumaError):
                 client.get_tasks([task_id])
             assert client.get_tasks([task_id])[task_id].state == "completed"
@@ -248,16 +250,14 @@ class TestDownloads:
         ],
         indirect=["way"],
     )
-    def test_a_download_that_was_broken_off_is_whole_in_the_end(self, lab: Lab, stage: Stage) -> None:
+    def test_a_disconnected_download_ends_in_a_complete_file(self, lab: Lab, stage: Stage) -> None:
         task_id = lab.sandbox.add_task(state="completed")
         lab.proxy.drop(stage, times=1)
-        assert_whole(lab, task_id, lab.download(task_id, through_proxy=False))
+        assert_complete(lab, task_id, lab.download(task_id, through_proxy=False))
         assert lab.files == [f"{task_id}_video.mp4"]
 
     @pytest.mark.parametrize(("way", "stage"), [*NOT_SENT, *SENT], indirect=["way"])
-    def test_nothing_is_kept_of_a_download_that_is_broken_off_again_and_again(
-        self, lab: Lab, stage: Stage
-    ) -> None:
+    def test_a_download_that_is_always_disconnected_leaves_nothing(self, lab: Lab, stage: Stage) -> None:
         task_id = lab.sandbox.add_task(state="completed")
         lab.proxy.drop(stage)
         outcome = lab.download(task_id, through_proxy=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transfer to a store that speaks S3, which runs in this process: whole objects or none."""
+"""Test the transfer to a local S3 server: complete objects or none."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3FileSystem]:
-    """The store with an empty bucket, behind ``aws_default``."""
+    """Return the store with an empty bucket, behind ``aws_default``."""
     connection = {
         "conn_type": "aws",
         "login": "key",
@@ -45,7 +45,7 @@ def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3FileSystem]
         "extra": {"endpoint_url": endpoint, "region_name": "us-east-1"},
     }
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
-    # Airflow keeps stores by name, also one whose server is gone.
+    # Airflow caches stores by name, even one whose server has stopped.
     monkeypatch.setattr("airflow.sdk.io.store._STORE_CACHE", {})
     s3 = S3FileSystem(key="key", secret="secret", endpoint_url=endpoint, skip_instance_cache=True)
     s3.mkdir(BUCKET)
@@ -114,7 +114,7 @@ def test_files_become_objects(
 @pytest.mark.parametrize(
     "fault", [faults.truncated(0.9), faults.unframed(0.9), faults.ok_html()], ids=lambda fault: fault.name
 )
-def test_a_file_that_can_not_be_had_leaves_no_object_and_no_upload(
+def test_a_file_that_fails_leaves_no_object_and_no_upload(
     keep: Callable[..., Any], connected: LumaSandbox, s3: S3FileSystem, size: int, fault: faults.Fault
 ) -> None:
     task_id = connected.add_task(state="completed", video_bytes=size)
@@ -128,7 +128,7 @@ def test_a_file_that_can_not_be_had_leaves_no_object_and_no_upload(
 
 
 @pytest.mark.parametrize("size", [1_000_000, LARGE], ids=["one part", "several parts"])
-def test_a_transfer_that_starts_over_ends_in_one_whole_object(
+def test_a_download_that_restarts_ends_in_one_complete_object(
     keep: Callable[..., Any], connected: LumaSandbox, s3: S3FileSystem, size: int
 ) -> None:
     task_id = connected.add_task(state="completed", video_bytes=size)
@@ -143,7 +143,7 @@ def test_a_transfer_that_starts_over_ends_in_one_whole_object(
 
 
 @pytest.mark.parametrize("size", [1_000_000, LARGE], ids=["one part", "several parts"])
-def test_a_store_that_fails_at_commit_keeps_what_was_there(
+def test_a_store_that_fails_at_commit_keeps_the_existing_object(
     keep: Callable[..., Any],
     connected: LumaSandbox,
     s3: S3FileSystem,
@@ -171,7 +171,7 @@ def test_a_store_that_fails_at_commit_keeps_what_was_there(
     assert unfinished_uploads(s3) == []
 
 
-def test_a_retry_skips_whole_objects(
+def test_a_retry_skips_complete_objects(
     keep: Callable[..., Any], connected: LumaSandbox, s3: S3FileSystem
 ) -> None:
     ids = [connected.add_task(state="completed", video_bytes=1_000_000) for _ in range(3)]
@@ -184,21 +184,22 @@ def test_a_retry_skips_whole_objects(
     assert len(objects(s3)) == 3
 
 
-def test_a_bucket_that_is_not_there_is_told(
+def test_a_missing_bucket_is_named(
     keep: Callable[..., Any], connected: LumaSandbox, s3: S3FileSystem, log_text: Callable[[], str]
 ) -> None:
     run = keep([connected.add_task(state="completed")], destination="s3://aws_default@no-such-bucket/videos")
 
     assert run.state == "failed"
-    assert "Check the space, the permissions and the connection of the destination" in log_text()
+    assert "Can't commit s3://aws_default@no-such-bucket/videos/" in log_text()
 
 
-def test_the_example_keeps_its_videos_in_s3_and_tells_so(
+def test_the_example_keeps_its_videos_in_s3(
     run_dag: Callable[..., Any], connected: LumaSandbox, s3: S3FileSystem
 ) -> None:
     task_id = connected.add_task(state="completed")
     dag = dag_bags.load(EXAMPLE).dags[EXAMPLE.stem]
-    dag.task_dict["wait"].poke_interval = 0.3
+    wait: Any = dag.task_dict["wait"]
+    wait.poke_interval = 0.3
 
     run = run_dag(dag, run_conf={"luma_task_ids": [task_id]})
 

@@ -13,14 +13,15 @@ from typing import Any
 import psutil
 import pytest
 from airflow.models.trigger import Trigger
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from airflow.sdk.module_loading import import_string
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
 
-from airflow_provider_luma.hooks import luma as hook_module
 from airflow_provider_luma.sandbox import LumaSandbox, TaskScript, faults
 from airflow_provider_luma.triggers.luma import LumaTaskTrigger
 from airflow_provider_luma.waiting import poller
+from airflow_provider_luma.waiting.time_limit import TimeLimit
 from tests.support.patience import PATIENCE
 
 
@@ -32,8 +33,12 @@ def rebuilt(trigger: LumaTaskTrigger) -> LumaTaskTrigger:
     return other
 
 
+def within(seconds: float) -> TimeLimit:
+    return TimeLimit(seconds=seconds, deadline=time.time() + seconds)
+
+
 def make(ids: list[str], **arguments: Any) -> LumaTaskTrigger:
-    given = {"poll_interval": 0.1, "deadline": time.time() + PATIENCE, **arguments}
+    given = {"poll_interval": 0.1, "time_limit": within(PATIENCE), **arguments}
     return LumaTaskTrigger(luma_task_ids=ids, **given)
 
 
@@ -55,7 +60,7 @@ async def cancel(*tasks: asyncio.Task[Any]) -> None:
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
-    """Run as a triggerer does; an error in a task that nobody awaits is an error of the test."""
+    """Run as a triggerer does; an error in a task that is not awaited is an error of the test."""
     unhandled: list[dict[str, Any]] = []
 
     async def watched() -> Any:
@@ -86,13 +91,10 @@ class TestSerialization:
             luma_task_ids=("a", "b"),
             luma_conn_id="luma_other",
             poll_interval=12.5,
-            deadline=1_800_000_000.25,
-            timeout=77.5,
-            waited="the timeout of 77.5 s",
-            timed_out_by="execution_timeout",
+            time_limit=TimeLimit(seconds=77.5, name="execution_timeout", deadline=1_800_000_000.25, grace=9),
             max_failed=None,
             missing_polls=4,
-            progress={"states": {"a": "processing"}, "doubts": {"b": {"kind": "missing", "polls": 2}}},
+            progress={"states": {"a": "processing"}, "anomalies": {"b": {"kind": "missing", "polls": 2}}},
             end_states={"done": "success"},
         )
 
@@ -116,7 +118,7 @@ class TestSerialization:
 
 class TestRestart:
     @pytest.mark.every_airflow
-    def test_a_trigger_that_is_dropped_in_mid_wait_goes_on_in_another_loop(
+    def test_a_trigger_that_is_dropped_in_mid_wait_resumes_in_another_loop(
         self, connected: LumaSandbox, metadata_database: None
     ) -> None:
         task_id = connected.add_task(completes_after=3600)
@@ -133,7 +135,7 @@ class TestRestart:
         asked = connected.count("batch")
         event = run(first_event(other))
 
-        assert other.deadline == trigger.deadline
+        assert other.time_limit == trigger.time_limit
         assert event.payload["verdict"] == "done"
         assert connected.count("batch") == asked + 1
 
@@ -141,8 +143,8 @@ class TestRestart:
         self, connected: LumaSandbox, metadata_database: None
     ) -> None:
         task_id = connected.add_task(state="processing")
-        deadline = time.time() + 1.5
-        trigger = make([task_id], deadline=deadline, waited="the timeout of 1.5 s")
+        limit = within(1.5)
+        trigger = make([task_id], time_limit=limit)
 
         async def wait_a_while() -> None:
             waiting = asyncio.create_task(first_event(trigger))
@@ -156,14 +158,14 @@ class TestRestart:
         assert (
             "not finished after the timeout of 1.5 s: 0/1 completed, 1 processing" in event.payload["message"]
         )
-        assert time.time() >= deadline
+        assert time.time() >= (limit.deadline or 0)
 
     def test_a_deadline_that_passed_while_no_triggerer_ran_still_allows_a_last_look(
         self, connected: LumaSandbox
     ) -> None:
         done = connected.add_task(state="completed")
 
-        event = run(first_event(make([done], deadline=time.time() - 100)))
+        event = run(first_event(make([done], time_limit=within(-100))))
 
         assert event.payload["verdict"] == "done"
 
@@ -178,7 +180,7 @@ class TestRestart:
 
 
 class TestEventLoop:
-    def test_the_loop_goes_on_while_the_relay_thinks(self, connected: LumaSandbox) -> None:
+    def test_the_loop_is_not_blocked_while_the_relay_is_slow(self, connected: LumaSandbox) -> None:
         task_id = connected.add_task(state="completed")
         connected.fail_next("batch", faults.latency(1))
 
@@ -194,19 +196,19 @@ class TestEventLoop:
         # A loop that is held up by the call would beat once.
         assert run(main()) > 10
 
-    def test_the_loop_goes_on_while_the_connection_is_read(
+    def test_the_loop_is_not_blocked_while_the_connection_is_read(
         self, connected: LumaSandbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The secrets backend answers only after the loop has beaten ten times."""
         task_id = connected.add_task(state="completed")
         beaten = threading.Event()
-        read = hook_module.BaseHook.get_connection.__func__  # type: ignore[attr-defined]
+        read = BaseHook.get_connection.__func__  # type: ignore[attr-defined]
 
         def slow(cls: type, conn_id: str) -> Any:
             assert beaten.wait(PATIENCE), "the event loop stands still"
             return read(cls, conn_id)
 
-        monkeypatch.setattr(hook_module.BaseHook, "get_connection", classmethod(slow))
+        monkeypatch.setattr(BaseHook, "get_connection", classmethod(slow))
         monkeypatch.setattr(
             "airflow.secrets.environment_variables.EnvironmentVariablesBackend.get_conn_value",
             lambda self, conn_id: beaten.wait(PATIENCE) and connected.airflow_connection,
@@ -289,7 +291,7 @@ class TestCancellation:
 
         run(main())
 
-    def test_the_next_waiter_starts_anew(self, connected: LumaSandbox) -> None:
+    def test_the_next_waiter_starts_afresh(self, connected: LumaSandbox) -> None:
         ids = connected.add_tasks([TaskScript(state="completed")] * 2)
 
         async def main() -> list[Any]:
@@ -298,20 +300,20 @@ class TestCancellation:
         assert [event.payload["completed"] for event in run(main())] == [[ids[0]], [ids[1]]]
 
 
-class TestTrouble:
+class TestFailingRelay:
     def test_a_connection_that_can_not_be_read_for_a_while_is_waited_for(
         self, connected: LumaSandbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         task_id = connected.add_task(state="completed")
         outages = iter([1, 2])
-        read = hook_module.get_async_connection
+        read = get_async_connection
 
         async def flaky(conn_id: str) -> Any:
             if next(outages, None):
                 raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
             return await read(conn_id)
 
-        monkeypatch.setattr(hook_module, "get_async_connection", flaky)
+        monkeypatch.setattr("airflow_provider_luma.hooks.luma.get_async_connection", flaky)
 
         assert run(first_event(make([task_id]))).payload["verdict"] == "done"
 

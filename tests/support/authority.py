@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates for hosts of the tests."""
+"""Issue certificates for hosts of the tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """A certificate authority."""
+    """Be a certificate authority."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -23,7 +23,7 @@ class Authority:
         self.certificate = self._sign(self._name, self._key.public_key(), [], ca=True)
 
     def host(self, folder: Path, *names: x509.GeneralName) -> ssl.SSLContext:
-        """Return what a host needs that goes by these names."""
+        """Return the TLS context of a host with these names."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "host")])
         certificate = self._sign(subject, key.public_key(), list(names), ca=False)

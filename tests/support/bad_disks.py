@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Local disks that fail in one way each."""
+"""Provide local disks that each fail in one way."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 
-class FullDisk(LocalFileSystem):
-    """A disk that is full after so many bytes of a file."""
+class FullDisk(LocalFileSystem):  # type: ignore[misc]
+    """Be full after a number of bytes of a file."""
 
     cachable = False
 
@@ -32,8 +32,8 @@ class FullDisk(LocalFileSystem):
         return int(file.f.write(chunk))
 
 
-class NoRename(LocalFileSystem):
-    """A disk that fails at the last moment."""
+class NoRename(LocalFileSystem):  # type: ignore[misc]
+    """Fail at the last moment, the rename."""
 
     cachable = False
 
@@ -41,8 +41,8 @@ class NoRename(LocalFileSystem):
         raise PermissionError(errno.EACCES, "the quota of renames is used up")
 
 
-class NoRenameOver(LocalFileSystem):
-    """A disk like HDFS, which renames to new names alone."""
+class NoRenameOver(LocalFileSystem):  # type: ignore[misc]
+    """Rename only to new names, like HDFS."""
 
     cachable = False
 

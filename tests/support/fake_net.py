@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An internet in memory: names, addresses and hosts that answer whatever a test wants, without threads."""
+"""Fake the internet in memory: names, addresses and hosts that return what a test wants, without threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_provider_luma.download.transport import Route
 
 
 class Get(NamedTuple):
-    """A request as a host sees it; names of headers are in lower case."""
+    """Hold a request as a host sees it; names of headers are in lower case."""
 
     url: str
     headers: dict[str, str]
@@ -29,9 +29,9 @@ Answer = Callable[[Get], bytes]
 
 class FakeNet:
     """
-    Answers every request from memory. Every name resolves, to one public address unless told otherwise.
+    Answer every request from memory. Every name resolves, by default to one public address.
 
-    :param answer: Gives the bytes of an answer, status line and all.
+    :param answer: Returns the bytes of a response, including the status line.
     """
 
     def __init__(self, mocker: MockerFixture, answer: Answer) -> None:
@@ -44,7 +44,7 @@ class FakeNet:
         mocker.patch.object(socket, "create_connection", self._create_connection)
 
     def route(self, **settings: Any) -> Route:
-        """Return the way to artifact hosts of a relay that speaks http, so that both schemes are allowed."""
+        """Return a route for a relay that uses plain http, so that both schemes are allowed."""
         policy = HostPolicy(
             base_url="http://relay.example", allowed_hosts=tuple(settings.pop("allowed_hosts", ()))
         )
@@ -53,7 +53,7 @@ class FakeNet:
         return route
 
     def _getaddrinfo(self, host: str, port: int, **_: object) -> list[tuple[Any, ...]]:
-        # The real one raises UnicodeError and OverflowError, too.
+        # Like the real one, raise UnicodeError and OverflowError.
         host.encode("idna")
         if not 0 <= port <= 65535:
             raise OverflowError("getaddrinfo() argument 2 must be in range")
@@ -77,7 +77,7 @@ def _numeric(host: str, port: int) -> tuple[Any, ...]:
 
 
 class _FakeSocket:
-    """One connection. Looks readable while it is idle, so that it isn't used twice."""
+    """Fake one connection. It looks readable while idle, so that it isn't reused."""
 
     def __init__(self, net: FakeNet) -> None:
         self._net = net
@@ -88,7 +88,7 @@ class _FakeSocket:
         self._sent += data
 
     def makefile(self, *_: object, **__: object) -> io.BytesIO:
-        head, _, _ = self._sent.partition(b"\r\n\r\n")
+        head = self._sent.partition(b"\r\n\r\n")[0]
         first, *lines = head.decode("latin-1").split("\r\n")
         self._sent = b""
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
@@ -121,7 +121,7 @@ class _FakeSocket:
 
 
 class _FakeTls:
-    """Is as strict about names as the real one."""
+    """Be as strict about names as the real one."""
 
     def wrap_socket(self, sock: Any, *, server_hostname: str, **_: object) -> Any:
         server_hostname.encode("idna")
@@ -134,9 +134,9 @@ def reply(
     body: bytes = b"", *headers: str, status: int = 200, length: int | None = None, framed: bool = True
 ) -> bytes:
     """
-    Return an answer.
+    Return a response.
 
-    :param length: The length that it announces; by default the true one.
+    :param length: The length to announce; by default the true one.
     :param framed: False to announce none.
     """
     lines = [f"HTTP/1.1 {status} Whatever", *headers]
@@ -146,7 +146,7 @@ def reply(
 
 
 def chunked(body: bytes, *headers: str, ends: bool = True, status: int = 200) -> bytes:
-    """Return an answer that comes in chunks, with or without its last one."""
+    """Return a response in chunks, with or without its last one."""
     parts = reply(b"", "Transfer-Encoding: chunked", *headers, status=status, framed=False)
     for start in range(0, len(body), 50_000):
         piece = body[start : start + 50_000]
@@ -154,28 +154,29 @@ def chunked(body: bytes, *headers: str, ends: bool = True, status: int = 200) ->
     return parts + (b"0\r\n\r\n" if ends else b"")
 
 
-class LinkRelay:
+class UrlRelay:
     """
-    Gives the links of tasks, and other ones each time it is asked, if a test says so.
+    Return the URLs of tasks, from query to query other ones if a test says so.
 
-    :param links: For each task its sets of links, each preferred one first; the last set stays.
+    :param urls: For each task its sets of URLs, each with the preferred one first; the last set is repeated.
     """
 
-    def __init__(self, links: Mapping[str, Iterable[Iterable[str]]], artifact: Artifact = "video") -> None:
-        self._sets = {task_id: [list(one) for one in sets] for task_id, sets in links.items()}
+    def __init__(self, urls: Mapping[str, Iterable[Iterable[str]]], artifact: Artifact = "video") -> None:
+        self._sets = {task_id: [list(one) for one in sets] for task_id, sets in urls.items()}
         self._artifact = artifact
-        self.asked: list[str] = []
+        self.queried: list[str] = []
 
     def get_tasks(self, ids: Iterable[str]) -> dict[str, LumaTask]:
         return {task_id: self._task(task_id) for task_id in ids}
 
     def _task(self, task_id: str) -> LumaTask:
-        self.asked.append(task_id)
+        self.queried.append(task_id)
         sets = self._sets[task_id]
-        links = sets.pop(0) if len(sets) > 1 else sets[0]
+        urls = sets.pop(0) if len(sets) > 1 else sets[0]
         if self._artifact != "video":
-            return LumaTask(task_id, TaskState.COMPLETED, **{self._artifact: Media(url=links[0])})
-        first, second, third = (*links, None, None)[:3]
+            files: dict[str, Any] = {self._artifact: Media(url=urls[0])}
+            return LumaTask(task_id, TaskState.COMPLETED, **files)
+        first, second, third = (*urls, None, None)[:3]
         return LumaTask(
             task_id,
             TaskState.COMPLETED,

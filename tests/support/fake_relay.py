@@ -56,14 +56,14 @@ class FakeRelay:
     """
     :param key: the only key that it takes
     :param latency: seconds that an answer takes
-    :param trouble: the error, if any, that every call at a time meets
+    :param outage: the error, if any, that every call at a time meets
     """
 
     loop: VirtualLoop
     tasks: dict[str, FakeTask] = field(default_factory=dict)
     key: str = "key"
     latency: float = 0.05
-    trouble: Callable[[float], Exception | None] = lambda now: None
+    outage: Callable[[float], Exception | None] = lambda now: None
     calls: list[FakeCall] = field(default_factory=list)
     clients: list[FakeClient] = field(default_factory=list)
     on_call: Callable[[list[str]], object] = lambda ids: None
@@ -75,7 +75,7 @@ class FakeRelay:
         self.loop.take(self.latency)
         if key != self.key:
             raise LumaAuthError("The relay refuses the API key.", status=401, well_formed=True)
-        if (error := self.trouble(now)) is not None:
+        if (error := self.outage(now)) is not None:
             raise error
         for poison in (self.tasks[task_id].poison for task_id in ids if task_id != NOBODYS):
             if poison == "hang":

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A proxy on 127.0.0.1 that breaks off at a stage of a test's choice.
+Run a proxy on 127.0.0.1 that disconnects at a stage of a test's choice.
 
 ::
 
@@ -8,12 +8,11 @@ A proxy on 127.0.0.1 that breaks off at a stage of a test's choice.
         client = LumaClient(…, proxies={"http": proxy.url, "https": proxy.url})
         proxy.drop("before_answer")
 
-It forwards requests to http addresses and makes tunnels (CONNECT) to https addresses. It is proxy.py in a
-process of its own, ``python -m tests.support.proxies FOLDER``, and ends with the ``with`` block, or when the
-test's process ends.
+It forwards requests to http URLs and opens tunnels (CONNECT) to https URLs. It is proxy.py in a process of
+its own, ``python -m tests.support.proxies FOLDER``, and ends with the ``with`` block or the test's process.
 
-A tunnel's bytes are encrypted: that an answer has begun is known by the kind of the TLS record. This takes a
-host that speaks TLS 1.2 at most, which :func:`for_tunnels` makes of a host's TLS context.
+A tunnel's bytes are encrypted, so the kind of the TLS record shows that a response has begun. This requires a
+host that uses TLS 1.2 at most, which :func:`for_tunnels` ensures.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ from proxy.http.proxy import HttpProxyBasePlugin
 
 Stage = Literal["407", "403", "502", "at_once", "in_handshake", "before_answer", "in_headers", "in_body"]
 """
-Where the proxy breaks off: it answers with a status instead of connecting, closes without a word instead of
-connecting, closes at the host's first word in the TLS handshake (tunnels only), when the host's answer
-arrives, after a part of the answer's headers, or after its headers and a part of its body.
+Where the proxy disconnects: it returns a status instead of connecting, closes silently instead of connecting,
+closes at the host's first bytes of the TLS handshake (tunnels only), when the host's response arrives, after
+a part of the response's headers, or after its headers and a part of its body.
 
-In a tunnel headers and body look alike: both mean a part of the answer's first bytes there.
+In a tunnel headers and body look alike: both stages mean a part of the response's first bytes there.
 """
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 
@@ -51,7 +50,7 @@ _PATIENCE: Final = 300
 
 
 class _Order(msgspec.Struct):
-    """What the proxy shall do; ``times`` None: always."""
+    """Say where to disconnect and how often; ``times`` None means always."""
 
     stage: Stage | None = None
     times: int | None = None
@@ -59,9 +58,9 @@ class _Order(msgspec.Struct):
 
 class DroppingProxy:
     """
-    A proxy in a process of its own.
+    Run the proxy in a process of its own.
 
-    :param folder: an empty folder that the proxy may write to
+    :param folder: An empty folder that the proxy may write to.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -99,7 +98,7 @@ class DroppingProxy:
 
     def _end(self) -> None:
         try:
-            # Closes the process's stdin, at which it ends.
+            # Closing its stdin ends the process.
             self._process.communicate(timeout=_PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
@@ -111,38 +110,38 @@ class DroppingProxy:
 
     @property
     def by_scheme(self) -> dict[str, str]:
-        """The proxy for all addresses, as a connection's extra takes it."""
+        """Return the proxy for all URLs, as a connection's extra takes it."""
         return {"http": self.url, "https": self.url}
 
     @property
     def requests(self) -> list[str]:
-        """What it was asked for, such as ``CONNECT 127.0.0.1:443``, since the last ``pass_on``."""
+        """Return its requests since the last ``pass_on``, such as ``CONNECT 127.0.0.1:443``."""
         return _log(self._folder).read_text().splitlines()
 
     def drop(self, stage: Stage, *, times: int | None = None) -> None:
-        """Break off at this stage, so many times or from now on."""
+        """Disconnect at this stage, a number of times or from now on."""
         _write(self._folder, _Order(stage, times))
 
     def pass_on(self) -> None:
-        """Be an ordinary proxy from now on, and forget what it was asked for."""
+        """Be an ordinary proxy from now on, and forget the requests so far."""
         _write(self._folder, _Order())
         _log(self._folder).write_text("")
 
 
 def for_tunnels(tls: ssl.SSLContext) -> ssl.SSLContext:
-    """Make a host's TLS one in which the proxy sees where the answer begins."""
+    """Limit a host's TLS to a version in which the proxy sees where a response begins."""
     tls.maximum_version = ssl.TLSVersion.TLSv1_2
     return tls
 
 
 def unused_port() -> int:
-    """Find a port that refuses connections."""
+    """Return a port that refuses connections."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
 
 class Dropper(HttpProxyBasePlugin):
-    """What the proxy does with one connection; in the proxy's process."""
+    """Handle one connection, in the proxy's process."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -178,7 +177,7 @@ class Dropper(HttpProxyBasePlugin):
         return None
 
     def _part(self) -> bytes:
-        """Return what is passed on before the end; nothing as long as the body hasn't begun."""
+        """Return what to pass on before disconnecting; nothing until the body has begun."""
         if self._tunnel:
             return self._answer[: len(self._answer) // 2]
         headers, end, body = self._answer.partition(b"\r\n\r\n")
@@ -188,7 +187,7 @@ class Dropper(HttpProxyBasePlugin):
 
     def _close(self) -> None:
         self._done()
-        # The client may be gone already.
+        # The client may have disconnected already.
         with suppress(OSError):
             self.client.connection.shutdown(socket.SHUT_RDWR)
 
@@ -214,7 +213,7 @@ def _read(folder: Path) -> _Order:
 def _write(folder: Path, order: _Order) -> None:
     new = folder / "order.new"
     new.write_bytes(msgspec.json.encode(order))
-    # At once: the proxy may be reading.
+    # Atomically, because the proxy may be reading.
     new.replace(folder / "order.json")
 
 

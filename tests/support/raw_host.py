@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An artifact host that says whatever a test wants, byte for byte."""
+"""Serve what a test wants, byte for byte, as an artifact host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 
 class Request(NamedTuple):
-    """What a client asked. Names of headers are in lower case."""
+    """Hold a client's request. Names of headers are in lower case."""
 
     target: str
     headers: dict[str, str]
@@ -23,9 +23,9 @@ Answer = Callable[[Request], Iterable[bytes]]
 
 class RawHost:
     """
-    Answers each connection once and closes it.
+    Answer each connection once and close it.
 
-    :param answer: Gives the bytes to send, status line and all.
+    :param answer: Returns the bytes to send, including the status line.
     :param tls: Makes it an https host.
     """
 
@@ -47,7 +47,7 @@ class RawHost:
 
     def __exit__(self, *exc: object) -> None:
         self._closing.set()
-        # Wakes the thread that accepts.
+        # Wake the thread that accepts.
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         for thread in self._threads:
@@ -55,14 +55,15 @@ class RawHost:
         self._listener.close()
 
     def wait(self, seconds: float) -> None:
-        """Pause in an answer; not beyond this host's end."""
+        """Pause a response, until this host is closed at the latest."""
         self._closing.wait(seconds)
 
     def _accept(self) -> None:
         while True:
             connection, _ = self._listener.accept()
             if self._closing.is_set():
-                # The one that woke this thread; left to the garbage collector, it fails a later test.
+                # This is the connection that woke this thread. The garbage collector would close it with a
+                # warning that fails a later test.
                 connection.close()
                 return
             thread = threading.Thread(target=self._serve, args=(connection,))
@@ -70,7 +71,7 @@ class RawHost:
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
-        # The client may leave at any moment: that is what many tests are about.
+        # Many tests make the client disconnect at any moment.
         with contextlib.suppress(OSError), connection:
             if self._tls is not None:
                 connection = self._tls.wrap_socket(connection, server_side=True)
@@ -90,9 +91,9 @@ class RawHost:
 
 def ok(body: bytes, *headers: str, length: int | None = -1) -> list[bytes]:
     """
-    An answer with status 200.
+    Return a response with status 200.
 
-    :param body: What is sent.
+    :param body: What to send.
     :param headers: Further header lines.
     :param length: The Content-Length: ``-1`` for the true one, ``None`` for none.
     """
@@ -103,5 +104,5 @@ def ok(body: bytes, *headers: str, length: int | None = -1) -> list[bytes]:
 
 
 def redirect(location: str) -> list[bytes]:
-    """A redirect to another address."""
+    """Return a redirect to another URL."""
     return [f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()]

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A pytest plugin that sends all http calls of a test run through a proxy.
+Send all http requests of a test run through a proxy, as a pytest plugin.
 
 ::
 
     python -m pytest -p tests.support.through_proxy tests/integration/test_download.py
 
-The run fails when the proxy was not asked for anything.
+The run fails if the proxy received no request.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.proxies import DroppingProxy
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     with tempfile.TemporaryDirectory() as folder, DroppingProxy(Path(folder)) as proxy:
-        # Not before: the suite's own conftest forgets the proxies of the developer.
+        # Not earlier, because the suite's own conftest removes the developer's proxies.
         os.environ["HTTP_PROXY"] = os.environ["http_proxy"] = proxy.url
         result = yield
         if not proxy.requests:

@@ -45,7 +45,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def take(self, seconds: float) -> None:
         self._taken = seconds
 
-    def run_in_executor(  # type: ignore[override]
+    def run_in_executor(
         self, executor: object, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         future = self.create_future()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_luma.sandbox import Call, LumaSandbox, TaskScript
+from airflow_provider_luma.sandbox import LumaSandbox, RecordedCall, TaskScript
 from tests.support.live_airflow import LiveAirflow
 
 SENSORS = 50
@@ -76,11 +76,11 @@ def states(airflow: LiveAirflow, dag_id: str, run_id: str) -> Counter[str]:
     return Counter(task["state"] for task in airflow.tasks(dag_id, run_id))
 
 
-def shared_polls(airflow: LiveAirflow, sandbox: LumaSandbox, rounds: int) -> list[Call]:
+def shared_polls(airflow: LiveAirflow, sandbox: LumaSandbox, rounds: int) -> list[RecordedCall]:
     """Wait until all ids have been asked for so many times, and return the calls."""
     before = sandbox.count("batch")
 
-    def calls() -> list[Call] | None:
+    def calls() -> list[RecordedCall] | None:
         made = sandbox.calls[before:]
         asked = Counter(task_id for call in made for task_id in call.ids)
         return made if all(asked[task_id] >= rounds for ids in IDS for task_id in ids) else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The suites of submits, polls and downloads once more, with an ordinary proxy in between."""
+"""Run the suites of submits, polls and downloads through an ordinary proxy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# A proxy closes the connection where the host resets it, and takes its time for a huge answer.
+# A proxy closes a connection that the host resets, and is slow to pass on a huge response.
 DIFFERENT = "not huge and not reset-Connection"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import nullcontext
+from math import inf
 from typing import Any, Final
 
 from rich.console import Group
@@ -14,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from airflow_provider_luma.cli.definition import Exit
-from airflow_provider_luma.cli.follow import follow
 from airflow_provider_luma.cli.ids import read_ids
 from airflow_provider_luma.cli.output import Output, OutputLog, plain
 from airflow_provider_luma.cli.relay import find_relay
@@ -24,7 +24,8 @@ from airflow_provider_luma.client.models import LumaTask, TaskState
 from airflow_provider_luma.exceptions import LumaUnavailableError
 from airflow_provider_luma.text import clean_text
 from airflow_provider_luma.waiting.progress import Progress, WaitPolicy
-from airflow_provider_luma.waiting.tracker import Tracker
+from airflow_provider_luma.waiting.time_limit import TimeLimit
+from airflow_provider_luma.waiting.tracker import Tracker, follow
 
 _NOT_FOUND: Final = "not found"
 _STYLES: Final = {
@@ -45,8 +46,7 @@ def run(arguments: argparse.Namespace, output: Output) -> Exit:
         view = _View(ids, output)
         with settings.client() as client:
             if arguments.watch:
-                policy = WaitPolicy(max_failed=None, max_poll_failures=settings.max_poll_failures)
-                view.look_on(client, policy, arguments.interval)
+                view.look_on(client, settings.max_poll_failures, arguments.interval)
             else:
                 view.look(client)
     return Exit.TASKS_FAILED if view.bad else Exit.OK
@@ -71,11 +71,11 @@ class _View:
         self._progress = self._progress.after(self._tasks, WaitPolicy(max_failed=None))
         self._print()
 
-    def look_on(self, client: LumaClient, policy: WaitPolicy, interval: float) -> None:
+    def look_on(self, client: LumaClient, max_poll_failures: int, interval: float) -> None:
         """Show it again and again, in place where there is a terminal."""
         in_place = self._output.console.is_terminal and not self._output.as_json
         log = _Silence() if in_place else OutputLog(self._output)
-        tracker = Tracker(self._progress, policy, log)
+        tracker = Tracker(self._progress, WaitPolicy(max_failed=None), log)
         shown = ""
 
         def after_poll(tasks: dict[str, LumaTask]) -> None:
@@ -84,15 +84,22 @@ class _View:
             self._progress = tracker.progress
             if in_place:
                 live.update(self._rendered(), refresh=True)
-            elif self._output.as_json and shown != tracker.said:
+            elif self._output.as_json and shown != tracker.last_summary:
                 self._print()
-            shown = tracker.said
+            shown = tracker.last_summary
 
         live = Live(console=self._output.console, auto_refresh=False, transient=True)
         with live if in_place else nullcontext():
-            verdict = follow(client, tracker, interval=interval, after_poll=after_poll)
-        if verdict != "done":
-            raise LumaUnavailableError(tracker.report(verdict, waited="").message)
+            report = follow(
+                client,
+                tracker,
+                interval=interval,
+                limit=TimeLimit(seconds=inf),
+                max_poll_failures=max_poll_failures,
+                after_poll=after_poll,
+            )
+        if report.verdict != "done":
+            raise LumaUnavailableError(report.message)
         if not self._output.as_json:
             self._print()
 
@@ -150,8 +157,9 @@ class _View:
         done, total = len(self._progress.ids) - len(self._progress.open_ids), len(self._progress.ids)
         footer = Table.grid(padding=(0, 1))
         footer.add_row(ProgressBar(total=total, completed=done, width=40), plain(self._progress.summary()))
-        trouble = self._progress.trouble
-        return Group(table, Text(), footer, plain(f"The last poll failed: {trouble.text}" if trouble else ""))
+        failures = self._progress.poll_failures
+        last = f"The last poll failed: {failures.text}" if failures else ""
+        return Group(table, Text(), footer, plain(last))
 
 
 def _number(value: object) -> float | None:

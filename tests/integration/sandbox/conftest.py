@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plain HTTP client beside the sandbox: what stands here trusts nothing of the provider's own client."""
+"""A plain HTTP client for the sandbox, independent of the provider's own client."""
 
 from __future__ import annotations
 

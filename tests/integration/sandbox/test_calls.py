@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The relay's calls as a client sees them, and what the sandbox remembers of them."""
+"""The relay's calls as a client sees them, and their records."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TestQueries:
     def test_a_body_that_is_not_json_is_a_400(self, client: Any) -> None:
         assert client.request("POST", "/luma/tasks", data=b"{\xff").status_code == 400
 
-    def test_tasks_move_on_by_the_clock(self, sandbox: LumaSandbox, client: Any) -> None:
+    def test_tasks_follow_advance(self, sandbox: LumaSandbox, client: Any) -> None:
         task_id = sandbox.add_task()
         seen = []
         for seconds in (0, 3, 6):
@@ -45,14 +45,17 @@ class TestQueries:
             seen.append(client.single(task_id).json()["state"])
         assert seen == ["pending", "processing", "completed"]
 
-    def test_tasks_move_on_by_themselves(self, client_of: Any) -> None:
+    def test_tasks_follow_the_clock(self, client_of: Any) -> None:
         with LumaSandbox(pending_seconds=0.05, processing_seconds=0.05) as sandbox:
             client = client_of(sandbox)
             task_id = sandbox.add_task()
             deadline = time.monotonic() + PATIENCE
             while client.single(task_id).json()["state"] != "completed":
                 assert time.monotonic() < deadline
-            assert sandbox.when(task_id).first_answered_at >= sandbox.completed_at(task_id)
+            answered_at, completed_at = sandbox.when(task_id).first_answered_at, sandbox.completed_at(task_id)
+            assert answered_at is not None
+            assert completed_at is not None
+            assert answered_at >= completed_at
 
     def test_the_envelope_wraps_every_answer(self, client_of: Any) -> None:
         with LumaSandbox(dialect="envelope") as sandbox:
@@ -102,7 +105,7 @@ class TestAccess:
             assert "session=" in answer.headers["set-cookie"]
 
 
-class TestBuying:
+class TestSubmits:
     def test_a_submit_is_answered_and_counted_once(self, sandbox: LumaSandbox, client: Any) -> None:
         answer = client.submit("a cat", resolution="720p", mystery=[1, 2])
         (generation,) = sandbox.generations
@@ -115,18 +118,18 @@ class TestBuying:
         with LumaSandbox(submit_status=201) as sandbox:
             assert client_of(sandbox).submit().status_code == 201
 
-    def test_an_extend_buys_a_child(self, sandbox: LumaSandbox, client: Any) -> None:
+    def test_an_extend_is_a_generation_with_a_parent(self, sandbox: LumaSandbox, client: Any) -> None:
         parent = sandbox.add_task(state="completed")
         child = client.extend(parent).json()["id"]
-        assert [(bought.id, bought.parent) for bought in sandbox.generations] == [(child, parent)]
+        assert [(generation.id, generation.parent) for generation in sandbox.generations] == [(child, parent)]
 
-    def test_refusals_buy_nothing(self, sandbox: LumaSandbox, client: Any) -> None:
+    def test_refusals_are_no_generations(self, sandbox: LumaSandbox, client: Any) -> None:
         statuses = [client.submit("ab").status_code, client.submit("so nsfw").status_code]
         statuses.append(client.extend("unknown").status_code)
         assert statuses == [400, 400, 400]
         assert sandbox.generations == []
 
-    def test_money_runs_out(self, client_of: Any) -> None:
+    def test_a_used_up_balance_is_a_403(self, client_of: Any) -> None:
         with LumaSandbox(balance_usd=0.5, price_usd=0.2) as sandbox:
             client = client_of(sandbox)
             assert [client.submit().status_code for _ in range(3)] == [200, 200, 403]
@@ -135,13 +138,13 @@ class TestBuying:
             assert (subscription["hard_limit_usd"], usage["total_usage"]) == (0.5, 40.0)
             assert (sandbox.balance, sandbox.spent_usd) == (0.1, 0.4)
 
-    def test_an_unlimited_key_says_so(self, client: Any) -> None:
+    def test_an_unlimited_key_has_a_high_limit(self, client: Any) -> None:
         subscription = client.request("GET", "/v1/dashboard/billing/subscription").json()
         assert subscription["hard_limit_usd"] == 100_000_000
 
 
 class TestDownloadUrl:
-    def test_it_leads_to_the_video(self, sandbox: LumaSandbox, client: Any) -> None:
+    def test_it_returns_the_url_of_the_video(self, sandbox: LumaSandbox, client: Any) -> None:
         task_id = sandbox.add_task(state="completed")
         url = client.request("GET", f"/luma/generations/{task_id}/download_video_url").json()["url"]
         assert client.session.get(url, timeout=PATIENCE).content[4:8] == b"ftyp"
@@ -153,9 +156,7 @@ class TestDownloadUrl:
 
 
 class TestRecords:
-    def test_a_call_is_on_record_with_what_was_asked_and_answered(
-        self, sandbox: LumaSandbox, client: Any
-    ) -> None:
+    def test_a_call_is_recorded_with_request_and_answer(self, sandbox: LumaSandbox, client: Any) -> None:
         before = time.monotonic()
         client.batch("one", "two")
         (call,) = sandbox.calls
@@ -164,7 +165,7 @@ class TestRecords:
         assert call.headers["authorization"] == "Bearer sandbox-key"
         assert before <= call.monotonic <= time.monotonic()
 
-    def test_counts_tell_the_calls_apart(self, sandbox: LumaSandbox, client: Any) -> None:
+    def test_calls_are_counted_by_kind(self, sandbox: LumaSandbox, client: Any) -> None:
         client.batch("one")
         client.batch("one")
         client.single("one")
@@ -178,7 +179,7 @@ class TestRecords:
     def test_reset_forgets(self, sandbox: LumaSandbox, client: Any) -> None:
         client.submit()
         sandbox.reset()
-        assert sandbox.generations == sandbox.calls == []
+        assert (sandbox.generations, sandbox.calls) == ([], [])
 
     def test_ten_thousand_tasks_are_added_at_once(self, sandbox: LumaSandbox, client: Any) -> None:
         ids = sandbox.add_tasks([TaskScript(state="completed")] * 10_000)

@@ -51,7 +51,7 @@ WHOLE_ANSWERS = [
     faults.far_retry_after(),
     faults.answer(418, "short and stout", content_type="text/plain", headers={"x-request-id": "r-1"}),
 ]
-# What each broken connection looks like to requests.
+# The exception of requests for each broken connection.
 BROKEN = [
     (faults.reset(), requests.ConnectionError),
     (faults.reset(0.5), requests.exceptions.ChunkedEncodingError),
@@ -74,7 +74,7 @@ def task_id(sandbox: LumaSandbox) -> str:
 
 class TestAnswers:
     @pytest.mark.parametrize("fault", WHOLE_ANSWERS, ids=name_of)
-    def test_a_spoken_fault_arrives_as_it_was_spoken(
+    def test_a_fault_with_a_body_is_sent_as_it_is(
         self, sandbox: LumaSandbox, client: Any, task_id: str, fault: Fault
     ) -> None:
         sandbox.fail_next("batch", fault)
@@ -85,16 +85,14 @@ class TestAnswers:
         assert (sandbox.calls[-1].status, sandbox.calls[-1].fault) == (fault.status, fault.name)
         assert client.batch(task_id).json()[0]["id"] == task_id
 
-    def test_the_true_answer_can_come_under_another_status(
+    def test_the_true_answer_can_have_another_status(
         self, sandbox: LumaSandbox, client: Any, task_id: str
     ) -> None:
         sandbox.fail_next("batch", faults.status(206))
         answer = client.batch(task_id)
         assert (answer.status_code, answer.json()[0]["id"]) == (206, task_id)
 
-    def test_the_true_answer_can_come_rewritten(
-        self, sandbox: LumaSandbox, client: Any, task_id: str
-    ) -> None:
+    def test_the_true_answer_can_be_rewritten(self, sandbox: LumaSandbox, client: Any, task_id: str) -> None:
         sandbox.fail_next("batch", faults.byte_order_mark())
         assert client.batch(task_id).content.startswith(b"\xef\xbb\xbf[")
         sandbox.fail_next("batch", faults.other_letter_case())
@@ -150,12 +148,12 @@ class TestConnections:
         assert len(answer.content) == len(whole) // 2
         assert not {"content-length", "transfer-encoding"} & {name.lower() for name in answer.headers}
 
-    def test_a_drip_comes_byte_by_byte(self, sandbox: LumaSandbox, client: Any) -> None:
+    def test_a_drip_is_sent_byte_by_byte(self, sandbox: LumaSandbox, client: Any) -> None:
         sandbox.fail_next("batch", faults.drip(0.01))
         with client.batch("one", stream=True) as answer:
             assert list(answer.raw.stream(1)) == [b"[", b"]"]
 
-    def test_headers_can_come_byte_by_byte_and_the_answer_is_whole(
+    def test_headers_can_be_sent_byte_by_byte_and_the_answer_is_whole(
         self, sandbox: LumaSandbox, client: Any, task_id: str
     ) -> None:
         sandbox.fail_next("batch", faults.trickled_headers(0.001))
@@ -191,7 +189,7 @@ class TestConnections:
             assert time.monotonic() - begin >= 0.2
 
 
-class TestPaidOnce:
+class TestSubmits:
     AMBIGUOUS = (
         faults.drop(),
         faults.reset(),
@@ -207,7 +205,7 @@ class TestPaidOnce:
     @pytest.mark.parametrize("accepted", [False, True])
     @pytest.mark.parametrize("call", ["submit", "extend"])
     @pytest.mark.parametrize("fault", AMBIGUOUS, ids=name_of)
-    def test_the_relay_takes_the_job_or_not_and_the_client_can_not_tell(
+    def test_a_fault_hides_whether_the_relay_accepted_the_submit(
         self, sandbox: LumaSandbox, client: Any, task_id: str, fault: Fault, call: Any, accepted: bool
     ) -> None:
         sandbox.fail_next(call, fault, accepted=accepted)
@@ -224,31 +222,31 @@ class TestPaidOnce:
         assert sandbox.calls[-1].generation == (sandbox.generations[0].id if accepted else None)
 
     @pytest.mark.parametrize("form", ID_BESIDE_ERROR_FORMS)
-    def test_a_job_is_taken_whose_id_stands_beside_an_error(
+    def test_a_submit_whose_id_is_beside_an_error_is_accepted(
         self, sandbox: LumaSandbox, client: Any, form: Any
     ) -> None:
         sandbox.fail_next("submit", faults.id_beside_error(form))
         answer = client.submit()
-        (bought,) = sandbox.generations
-        assert bought.id in answer.text
+        (generation,) = sandbox.generations
+        assert generation.id in answer.text
         assert answer.status_code == 200
 
     @pytest.mark.parametrize("accepted", [False, True])
     @pytest.mark.parametrize("fault", [faults.gateway_json(), faults.upstream_lost()], ids=name_of)
-    def test_a_gateway_hides_whether_the_job_was_taken(
+    def test_a_gateway_hides_whether_the_submit_was_accepted(
         self, sandbox: LumaSandbox, client: Any, fault: Fault, accepted: bool
     ) -> None:
         sandbox.fail_next("submit", fault, accepted=accepted)
         assert client.submit().content == fault.body
         assert len(sandbox.generations) == accepted
 
-    def test_a_truncated_answer_hides_a_job_that_was_taken(self, sandbox: LumaSandbox, client: Any) -> None:
+    def test_a_truncated_answer_hides_an_accepted_submit(self, sandbox: LumaSandbox, client: Any) -> None:
         sandbox.fail_next("submit", faults.truncated())
         with pytest.raises(requests.RequestException):
             client.submit()
         assert len(sandbox.generations) == 1
 
-    def test_a_job_that_the_relay_would_refuse_is_not_taken_behind_a_fault(
+    def test_a_submit_that_the_relay_would_refuse_is_not_accepted_behind_a_fault(
         self, sandbox: LumaSandbox, client: Any
     ) -> None:
         sandbox.fail_next("submit", faults.bad_gateway(), accepted=True)
@@ -257,7 +255,7 @@ class TestPaidOnce:
 
 
 class TestConditions:
-    def test_an_id_can_spoil_the_whole_batch(self, sandbox: LumaSandbox, client: Any, task_id: str) -> None:
+    def test_a_fault_can_depend_on_an_id(self, sandbox: LumaSandbox, client: Any, task_id: str) -> None:
         sandbox.fail_when("batch", faults.bad_request(), ids=["poison"])
         assert [client.batch(*ids).status_code for ids in ((task_id,), (task_id, "poison"), (task_id,))] == [
             200,
@@ -265,22 +263,22 @@ class TestConditions:
             200,
         ]
 
-    def test_faults_come_in_the_order_in_which_they_were_queued(
+    def test_faults_are_played_in_the_order_in_which_they_were_queued(
         self, sandbox: LumaSandbox, client: Any
     ) -> None:
         sandbox.fail_next("batch", faults.do_request_failed(), times=2)
         sandbox.fail_next("batch", faults.too_many_requests())
         assert [client.batch("one").status_code for _ in range(4)] == [500, 500, 429, 200]
 
-    def test_a_prompt_can_bring_a_fault_upon_itself(self, sandbox: LumaSandbox, client: Any) -> None:
+    def test_a_fault_can_depend_on_a_text_in_the_prompt(self, sandbox: LumaSandbox, client: Any) -> None:
         sandbox.fail_when("submit", faults.model_not_found(), containing="unicorn")
         assert [client.submit(prompt).status_code for prompt in ("a cat", "a unicorn")] == [200, 503]
 
-    def test_a_function_can_decide(self, sandbox: LumaSandbox, client: Any) -> None:
+    def test_a_fault_can_depend_on_a_function(self, sandbox: LumaSandbox, client: Any) -> None:
         sandbox.fail_when("batch", faults.payload_too_large(), lambda call: len(call.ids) > 2)
         assert [client.batch(*"ab").status_code, client.batch(*"abc").status_code] == [200, 413]
 
-    def test_faults_can_be_called_off(self, sandbox: LumaSandbox, client: Any) -> None:
+    def test_faults_can_be_cleared(self, sandbox: LumaSandbox, client: Any) -> None:
         sandbox.fail_when("batch", faults.empty(500))
         sandbox.clear_faults()
         assert client.batch("one").status_code == 200

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starting, steering from another process, and leaving nothing behind."""
+"""Start, steer and stop a sandbox, in a thread or in a process, without leftovers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def refuses(port: int) -> bool:
 
 
 class TestThread:
-    def test_nothing_is_left_of_it(self, client_of: Any) -> None:
+    def test_it_leaves_no_thread_file_or_port_behind(self, client_of: Any) -> None:
         before = set(threading.enumerate())
         descriptors = open_files()
         with LumaSandbox() as sandbox:
@@ -41,7 +41,7 @@ class TestThread:
         assert open_files() == descriptors
         assert refuses(sandbox.port)
 
-    def test_it_ends_though_clients_hang_on(self, client_of: Any) -> None:
+    def test_it_stops_while_clients_wait(self, client_of: Any) -> None:
         with LumaSandbox() as sandbox:
             client = client_of(sandbox)
             sandbox.fail_next("batch", faults.hang())
@@ -74,13 +74,13 @@ class TestThread:
             client_of(one).submit()
             assert (one.count("submit"), two.count("submit")) == (1, 0)
 
-    def test_the_airflow_connection_leads_to_it(self) -> None:
+    def test_the_airflow_connection_has_its_address_and_key(self) -> None:
         with LumaSandbox(prefix="/x", api_key="k") as sandbox:
             connection = json.loads(sandbox.airflow_connection)
         assert connection == {"conn_type": "luma", "host": sandbox.base_url, "password": "k"}
 
     def test_a_wrong_setting_is_an_error(self) -> None:
-        with pytest.raises(ValueError, match="pending_seconds=-1"):
+        with pytest.raises(ValueError, match=r"pending_seconds must be .*got -1"):
             LumaSandbox(pending_seconds=-1)
 
 
@@ -116,12 +116,12 @@ class TestProcess:
             ids = sandbox.add_tasks([TaskScript(completes_after=1)] * 10_000)
             assert len(set(ids)) == 10_000
 
-    def test_mistakes_are_told(self) -> None:
+    def test_a_mistake_is_an_error_in_this_process(self) -> None:
         with SandboxProcess() as sandbox:
             with pytest.raises(ValueError, match="there is a task 'one' already"):
                 sandbox.add_tasks([TaskScript(id="one"), TaskScript(id="one")])
-            with pytest.raises(KeyError, match="nobody"):
-                sandbox.when("nobody")
+            with pytest.raises(KeyError, match="unknown-task"):
+                sandbox.when("unknown-task")
             with pytest.raises(ValueError, match="predicate can't be sent"):
                 sandbox.fail_when("batch", faults.empty(), lambda call: True)
             answer = requests.post(
@@ -130,7 +130,7 @@ class TestProcess:
                 timeout=PATIENCE,
             )
             assert answer.status_code == 400
-            assert "fault must be one of answer, " in answer.json()["error"]
+            assert "fault must be one of " in answer.json()["error"]
 
     def test_faults_can_be_named_by_hand(self, client_of: Any) -> None:
         with SandboxProcess() as sandbox:
@@ -147,7 +147,23 @@ class TestProcess:
             answer = client_of(sandbox).batch("one")
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
 
-    def test_calls_can_be_read_on_from_where_one_was(self, client_of: Any) -> None:
+    def test_a_verb_without_a_result_answers_with_an_empty_object(self) -> None:
+        with LumaSandbox() as sandbox:
+            url = f"{sandbox.root_url}/sandbox"
+            answers = [
+                requests.post(f"{url}/advance", json={"seconds": 1}, timeout=PATIENCE),
+                requests.delete(f"{url}/faults", timeout=PATIENCE),
+                requests.post(f"{url}/reset", timeout=PATIENCE),
+            ]
+            assert [answer.json() for answer in answers] == [{}, {}, {}]
+
+    @pytest.mark.parametrize("body", [{"seconds": "soon"}, {"hours": 1}, {}, [], {"seconds": -1}])
+    def test_a_wrong_argument_over_http_is_a_400(self, body: object) -> None:
+        with LumaSandbox() as sandbox:
+            answer = requests.post(f"{sandbox.root_url}/sandbox/advance", json=body, timeout=PATIENCE)
+            assert (answer.status_code, list(answer.json())) == (400, ["error"])
+
+    def test_calls_can_be_read_after_a_number(self, client_of: Any) -> None:
         with SandboxProcess() as sandbox:
             client = client_of(sandbox)
             for _ in range(3):
@@ -192,7 +208,7 @@ class TestProcess:
 
 class TestCommandLine:
     @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-    def test_it_says_where_it_is_and_ends_cleanly(self, sent: signal.Signals) -> None:
+    def test_it_prints_its_address_and_exits_with_0(self, sent: signal.Signals) -> None:
         options = ["--port", "0", "--prefix", "/x", "--dialect", "envelope", "--pending-seconds", "0"]
         with subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
             assert process.stdout is not None
@@ -213,12 +229,12 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (["--pending-seconds", "-1"], "pending_seconds='-1'"),
+            (["--pending-seconds", "-1"], "pending_seconds must be"),
             (["--dialect", "klingon"], "invalid choice: 'klingon'"),
             (["--settings", "{"], "truncated"),
         ],
     )
-    def test_a_mistake_is_told_in_one_line(self, options: list[str], message: str) -> None:
+    def test_a_mistake_is_reported_in_one_line(self, options: list[str], message: str) -> None:
         done = subprocess.run(
             [*COMMAND, *options], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=False
         )

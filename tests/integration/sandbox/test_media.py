@@ -18,7 +18,7 @@ def task_id(sandbox: LumaSandbox) -> str:
 
 
 class TestFiles:
-    def test_the_links_of_a_task_lead_to_its_files(
+    def test_the_urls_of_a_task_return_its_files(
         self, sandbox: LumaSandbox, client: Any, task_id: str
     ) -> None:
         task = client.single(task_id).json()
@@ -29,7 +29,7 @@ class TestFiles:
             image = client.session.get(task[name]["url"], timeout=PATIENCE)
             assert (image.headers["content-type"], image.content[:3]) == ("image/jpeg", b"\xff\xd8\xff")
 
-    def test_it_needs_no_key_and_records_what_it_was_sent(
+    def test_it_needs_no_key_and_its_calls_are_recorded(
         self, sandbox: LumaSandbox, client: Any, task_id: str
     ) -> None:
         assert client.media(task_id, headers={"X-Trace": "7"}).status_code == 200
@@ -55,7 +55,7 @@ class TestFiles:
         again = client.media(task_id, headers={"If-None-Match": etag})
         assert (again.status_code, again.content) == (304, b"")
 
-    def test_head_tells_the_length_and_sends_nothing(
+    def test_head_returns_the_length_and_no_body(
         self, sandbox: LumaSandbox, client: Any, task_id: str
     ) -> None:
         whole = client.media(task_id)
@@ -82,30 +82,32 @@ class TestFiles:
             client = client_of(sandbox)
             assert len(client.media(sandbox.add_task(state="completed")).content) == 300_000
 
-    def test_links_can_lead_elsewhere(self, client_of: Any) -> None:
+    def test_urls_start_with_the_setting(self, client_of: Any) -> None:
         with LumaSandbox(media_base_url="https://cdn.example/x/") as sandbox:
             task = client_of(sandbox).single(sandbox.add_task("one", state="completed")).json()
             assert task["video"]["url"] == "https://cdn.example/x/media/one/video.mp4"
 
 
 class TestLinks:
-    def test_a_link_lapses_and_the_api_gives_a_fresh_one(self, client_of: Any) -> None:
+    def test_a_url_expires_and_the_api_returns_a_new_one(self, client_of: Any) -> None:
         with LumaSandbox(links_expire_after=60) as sandbox:
             client = client_of(sandbox)
             task_id = sandbox.add_task(state="completed")
 
-            def link() -> str:
+            def new_url() -> str:
                 return str(client.single(task_id).json()["video"]["url"])
 
-            old = link()
+            old = new_url()
             assert client.session.get(old, timeout=PATIENCE).status_code == 200
             sandbox.advance(61)
             assert client.session.get(old, timeout=PATIENCE).status_code == 403
-            assert client.session.get(link(), timeout=PATIENCE).status_code == 200
+            assert client.session.get(new_url(), timeout=PATIENCE).status_code == 200
             assert client.media(task_id).status_code == 403
 
     @pytest.mark.parametrize("status", [400, 401, 404])
-    def test_a_lapsed_link_is_refused_as_the_store_does_it(self, client_of: Any, status: int) -> None:
+    def test_an_expired_url_is_refused_with_the_status_of_the_setting(
+        self, client_of: Any, status: int
+    ) -> None:
         with LumaSandbox(links_expire_after=60, lapsed_link_status=status) as sandbox:
             client = client_of(sandbox)
             url = client.single(sandbox.add_task(state="completed")).json()["video"]["url"]
@@ -114,7 +116,7 @@ class TestLinks:
             assert answer.status_code == status
             assert ("ExpiredToken" in answer.text) == (status == 400)
 
-    def test_a_link_can_be_used_up(self, client_of: Any) -> None:
+    def test_a_url_can_be_used_up(self, client_of: Any) -> None:
         with LumaSandbox(link_uses=1) as sandbox:
             client = client_of(sandbox)
             url = client.single(sandbox.add_task(state="completed")).json()["video"]["url"]
@@ -124,13 +126,13 @@ class TestLinks:
 
 class TestFaults:
     @pytest.mark.parametrize("code", [401, 403, 404, 410])
-    def test_a_storage_host_says_no(self, sandbox: LumaSandbox, client: Any, task_id: str, code: int) -> None:
+    def test_the_media_host_refuses_a_file(
+        self, sandbox: LumaSandbox, client: Any, task_id: str, code: int
+    ) -> None:
         sandbox.fail_next("media", faults.media_error(code))
         assert [client.media(task_id).status_code for _ in range(2)] == [code, 200]
 
-    def test_a_web_page_comes_in_place_of_the_video(
-        self, sandbox: LumaSandbox, client: Any, task_id: str
-    ) -> None:
+    def test_a_web_page_can_replace_the_video(self, sandbox: LumaSandbox, client: Any, task_id: str) -> None:
         sandbox.fail_next("media", faults.ok_html())
         answer = client.media(task_id)
         assert answer.status_code == 200
@@ -194,7 +196,7 @@ class TestFaults:
         assert len(part.content) == int(part.headers["content-length"]) == (size - 500) // 2
 
     @pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
-    def test_the_preferred_link_is_dead_for_ever_and_the_next_lives(
+    def test_the_preferred_url_is_always_refused_and_the_next_works(
         self, sandbox: LumaSandbox, client: Any, task_id: str, code: Any
     ) -> None:
         sandbox.fail_when("batch", faults.dead_preferred_link(code))
@@ -202,9 +204,7 @@ class TestFaults:
         urls = task["video"]["download_url"], task["video"]["url"]
         assert [client.session.get(url, timeout=PATIENCE).status_code for url in urls] == [code, 200]
 
-    def test_a_redirect_leads_where_it_was_told(
-        self, sandbox: LumaSandbox, client: Any, task_id: str
-    ) -> None:
+    def test_a_redirect_leads_to_its_location(self, sandbox: LumaSandbox, client: Any, task_id: str) -> None:
         sandbox.fail_when(
             "media", faults.redirect("http://169.254.169.254/", code=302), containing="video.mp4"
         )

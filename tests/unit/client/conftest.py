@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_luma.client import records
+
 SEED_ID = "4665a07c-7641-4809-a133-10786201bb56"
 CDN = "https://storage.cdn-luma.com/dream-machine"
 
@@ -124,8 +126,9 @@ class FakeRelay:
 
     def connect(self, peer: tuple[str, int], *args: Any, **kwargs: Any) -> FakeSocket:
         self.peers.append(peer)
-        if self._script and isinstance(self._script[0], Exception):
-            raise self._script.popleft()
+        if self._script and isinstance(fault := self._script[0], Exception):
+            self._script.popleft()
+            raise fault
         return FakeSocket(self, peer)
 
     def next_answer(self) -> Answer:
@@ -141,7 +144,7 @@ class FakeSocket:
     def __init__(self, relay: FakeRelay, peer: tuple[str, int]) -> None:
         self._relay, self._peer, self._received = relay, peer, b""
         # urllib3 asks the operating system whether a pooled connection has something to read.
-        self._silent = os.pipe()
+        self._silent: tuple[int, ...] = os.pipe()
 
     def sendall(self, data: bytes) -> None:
         self._received += bytes(data)
@@ -226,3 +229,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"a unit test wants to connect to {args}")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(autouse=True)
+def no_state_met_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_warned_states", set())

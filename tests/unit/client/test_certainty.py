@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from airflow_provider_luma.client.certainty import (
     Booked,
     Refused,
-    SubmitEnd,
+    SubmitOutcome,
     Unknown,
-    end_of_answer,
-    end_of_connection,
+    outcome_of_answer,
+    outcome_of_connection,
 )
 from airflow_provider_luma.client.errors import REFUSING_CODES, REFUSING_STATUSES
 from airflow_provider_luma.exceptions import (
@@ -47,7 +47,7 @@ def rows() -> list[tuple[int, bytes, str]]:
     return [(int(status), body.encode(), outcome) for status, body, outcome in found]
 
 
-def outcome(end: SubmitEnd) -> str:
+def outcome(end: SubmitOutcome) -> str:
     if isinstance(end, Booked):
         return "booked"
     if isinstance(end, Unknown):
@@ -55,8 +55,8 @@ def outcome(end: SubmitEnd) -> str:
     return "refused, retried" if end.error.retryable else "refused"
 
 
-def end_of(status: int, body: Any, *, sent: str = "") -> SubmitEnd:
-    return end_of_answer(
+def end_of(status: int, body: Any, *, sent: str = "") -> SubmitOutcome:
+    return outcome_of_answer(
         status, {}, body if isinstance(body, bytes) else json.dumps(body).encode(), sent=sent
     )
 
@@ -185,7 +185,7 @@ class TestRefused:
         assert isinstance(end_of(500, {"code": code}), Unknown)
 
     def test_a_busy_relay_may_say_how_long(self) -> None:
-        end = end_of_answer(429, {"Retry-After": "7"}, b"")
+        end = outcome_of_answer(429, {"Retry-After": "7"}, b"")
         assert isinstance(end, Refused)
         assert isinstance(end.error, LumaBusyError)
         assert end.error.retry_after == 7
@@ -193,7 +193,7 @@ class TestRefused:
     def test_the_error_is_shown_clean(self) -> None:
         key = "sk-the-secret-key"
         for status, body in ((401, f"bad \x1b[1m{key}"), (200, f"<p>\u202e{key}</p>"), (500, f'"{key}"')):
-            end = end_of_answer(status, {"X-Request-Id": key}, body.encode(), clean=Cleaner(key))
+            end = outcome_of_answer(status, {"X-Request-Id": key}, body.encode(), clean=Cleaner(key))
             error = end.why if isinstance(end, Unknown) else end.error if isinstance(end, Refused) else None
             assert key not in repr(error) + repr(vars(error))
             assert str(error).isprintable()
@@ -201,11 +201,11 @@ class TestRefused:
 
 class TestConnections:
     def test_what_was_not_sent_is_refused_and_may_be_sent_again(self) -> None:
-        end = end_of_connection(LumaConnectionError("no", unsent=True))
+        end = outcome_of_connection(LumaConnectionError("no", unsent=True))
         assert outcome(end) == "refused, retried"
 
     def test_what_may_have_been_sent_is_unknown(self) -> None:
-        assert isinstance(end_of_connection(LumaConnectionError("no")), Unknown)
+        assert isinstance(outcome_of_connection(LumaConnectionError("no")), Unknown)
 
 
 NAMES = st.sampled_from(

@@ -59,7 +59,7 @@ PROXIES = {
 class TestWhetherTheRequestLeft:
     def submit(self, scheme: str, proxies: dict[str, str]) -> LumaConnectionError:
         with pytest.raises(LumaConnectionError) as caught:
-            session(scheme, proxies=proxies).submit(SUBMIT, {"user_prompt": "cat"})
+            session(scheme, proxies=proxies).submit(SUBMIT, b'{"user_prompt": "cat"}')
         return caught.value
 
     def answers_connect(self, relay: Any, scheme: str, proxies: dict[str, str]) -> None:
@@ -85,7 +85,7 @@ class TestWhetherTheRequestLeft:
         relay.says(*begun, fault=fault)
         error = self.submit(scheme, proxies)
         assert not error.unsent
-        assert "check the connection's proxies" not in str(error)
+        assert "Check the connection's proxies" not in str(error)
         assert relay.sent[-1].json == {"user_prompt": "cat"}
 
     @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ class TestWhetherTheRequestLeft:
 class TestTunnels:
     def submit(self, proxy: str) -> LumaConnectionError:
         with pytest.raises(LumaConnectionError) as caught:
-            session("https", proxies={"https": proxy}).submit(SUBMIT, {"user_prompt": "cat"})
+            session("https", proxies={"https": proxy}).submit(SUBMIT, b'{"user_prompt": "cat"}')
         return caught.value
 
     def test_a_handshake_that_fails_behind_it_sent_nothing(self, relay: Any, proxy: str, tls: Any) -> None:
@@ -130,7 +130,7 @@ class TestTunnels:
         relay.says(answer)
         error = self.submit(proxy)
         assert error.unsent
-        assert "check the connection's proxies" in str(error)
+        assert "Check the connection's proxies" in str(error)
         assert [sent.method for sent in relay.sent] == ["CONNECT"]
 
     def test_what_a_proxy_says_is_shown_clean(self, relay: Any, proxy: str) -> None:
@@ -150,7 +150,7 @@ class TestTheDeadline:
         relay.says(*self.TRICKLE, seconds_per_piece=1)
         http = session(read_timeout=10, submit_timeout=10, max_retries=0)
         with pytest.raises(LumaConnectionError, match="didn't answer in time") as caught:
-            http.submit(SUBMIT, {}) if call == "submit" else http.read("GET", ONE)
+            http.submit(SUBMIT, b"{}") if call == "submit" else http.read("GET", ONE)
         assert not caught.value.unsent
         assert relay.pieces_read <= 11
 
@@ -160,7 +160,7 @@ class TestTheDeadline:
         relay.says(b"HTTP/1.0 200 OK\r\n", *[b"X: y\r\n"] * 90, seconds_per_piece=1)
         http = session("https", proxies={"https": "http://proxy.test:3128"}, connect_timeout=5)
         with pytest.raises(LumaConnectionError) as caught:
-            http.submit(SUBMIT, {})
+            http.submit(SUBMIT, b"{}")
         assert caught.value.unsent
         assert relay.pieces_read <= 6
 
@@ -205,7 +205,7 @@ class TestTheDeadline:
         mocker.patch("urllib3.util.connection.create_connection", new=create_connection)
         start = relay.clock
         with pytest.raises(LumaConnectionError) as caught:
-            session(connect_timeout=5, submit_timeout=7).submit(SUBMIT, {})
+            session(connect_timeout=5, submit_timeout=7).submit(SUBMIT, b"{}")
         assert caught.value.unsent
         assert relay.clock - start <= 5 + 2 * 7
 

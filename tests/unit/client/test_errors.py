@@ -48,22 +48,22 @@ def error_of(status: int, body: Any = b"", headers: dict[str, str] | None = None
 
 TABLE = {
     "a wrong key": (401, openai_style("无效的令牌"), LumaAuthError, False, "API key"),
-    "a used up key": (401, openai_style(USED_UP), LumaQuotaError, False, "top it up"),
-    "no money": (403, relay_style("insufficient_user_quota"), LumaQuotaError, False, "top it up"),
-    "no money before": (403, relay_style("pre_consume_token_quota_failed"), LumaQuotaError, False, "top it"),
+    "a used up key": (401, openai_style(USED_UP), LumaQuotaError, False, "Top it up"),
+    "no money": (403, relay_style("insufficient_user_quota"), LumaQuotaError, False, "Top it up"),
+    "no money before": (403, relay_style("pre_consume_token_quota_failed"), LumaQuotaError, False, "Top it"),
     "no money, nested code": (
         403,
         openai_style("no", "insufficient_user_quota"),
         LumaQuotaError,
         False,
-        "top",
+        "Top",
     ),
     "a denied group": (403, openai_style("group denied"), LumaForbiddenError, False, "its group"),
     "a page that denies": (403, HTML, LumaForbiddenError, False, "allowed addresses"),
-    "an unknown id": (400, relay_style("task_not_exist"), LumaTaskNotFoundError, False, "check the id"),
-    "a bad request": (400, relay_style("invalid_request"), LumaRequestError, False, "correct what"),
-    "a validation error": (422, {"detail": "prompt too long"}, LumaRequestError, False, "correct what"),
-    "a body too large": (413, HTML, LumaRequestError, False, "correct what"),
+    "an unknown id": (400, relay_style("task_not_exist"), LumaTaskNotFoundError, False, "Check the id"),
+    "a bad request": (400, relay_style("invalid_request"), LumaRequestError, False, "Correct what"),
+    "a validation error": (422, {"detail": "prompt too long"}, LumaRequestError, False, "Correct what"),
+    "a body too large": (413, HTML, LumaRequestError, False, "Correct what"),
     "a wrong path": (404, openai_style("Invalid URL (POST /luma/tasks)"), LumaEndpointError, False, "host"),
     "a wrong method": (405, b"", LumaEndpointError, False, "host"),
     "a redirect": (302, HTML, LumaEndpointError, False, "host"),
@@ -72,8 +72,8 @@ TABLE = {
     "a busy relay, nested": (429, openai_style(SATURATED), LumaBusyError, True, "busy"),
     "a busy relay without a word": (429, b"", LumaBusyError, True, "busy"),
     "a busy relay that says 500": (500, openai_style(SATURATED), LumaBusyError, True, "busy"),
-    "a timeout of the relay": (408, b"", LumaServerError, True, "try again later"),
-    "a failed upstream": (500, relay_style("do_request_failed"), LumaServerError, True, "try again later"),
+    "a timeout of the relay": (408, b"", LumaServerError, True, "Try again later"),
+    "a failed upstream": (500, relay_style("do_request_failed"), LumaServerError, True, "Try again later"),
     "a model without a channel": (
         503,
         openai_style("no channel", "model_not_found"),
@@ -81,9 +81,9 @@ TABLE = {
         True,
         "model_name",
     ),
-    "an edge 502": (502, HTML, LumaServerError, True, "try again later"),
-    "an edge 504": (504, HTML, LumaServerError, True, "try again later"),
-    "an edge 524": (524, HTML, LumaServerError, True, "try again later"),
+    "an edge 502": (502, HTML, LumaServerError, True, "Try again later"),
+    "an edge 504": (504, HTML, LumaServerError, True, "Try again later"),
+    "an edge 524": (524, HTML, LumaServerError, True, "Try again later"),
     "a success that is an error": (200, openai_style("boom"), LumaServerError, True, "success status"),
     "a success that is HTML": (200, HTML, LumaResponseError, True, "can't be understood"),
 }
@@ -156,7 +156,7 @@ class TestWords:
         assert words in str(error)
 
     def test_an_error_without_a_word_says_so(self) -> None:
-        assert "HTTP 500 without a word." in str(error_of(500))
+        assert "HTTP 500 with an empty body." in str(error_of(500))
 
     def test_of_html_only_the_visible_text_is_quoted(self) -> None:
         page = (
@@ -332,7 +332,7 @@ class TestRedirects:
     )
     def test_the_target_is_named_without_what_may_be_secret(self, location: str, shown: str) -> None:
         error = error_of(301, b"", {"Location": location})
-        assert f"It redirects to {shown}, and API calls" in str(error)
+        assert f"It redirects to {shown}, but API calls" in str(error)
         assert "secret" not in str(error)
 
     def test_a_target_is_cut(self) -> None:

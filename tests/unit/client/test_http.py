@@ -8,12 +8,14 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import requests
 from pytest_mock import MockerFixture
 
 from airflow_provider_luma import __version__
-from airflow_provider_luma.client.http import MAX_RETRY_AFTER, RelaySession
+from airflow_provider_luma.client.http import RelaySession
+from airflow_provider_luma.delays import MAX_RETRY_AFTER
 from airflow_provider_luma.exceptions import (
     LumaApiError,
     LumaBusyError,
@@ -65,7 +67,7 @@ class TestWhatIsSent:
         relay.answers(b"{}")
         body = {"user_prompt": '猫 "dances"\n'}
         http = session()
-        http.submit(SUBMIT, body) if call == "submit" else http.read("POST", TASKS, body)
+        http.submit(SUBMIT, msgspec.json.encode(body)) if call == "submit" else http.read("POST", TASKS, body)
         assert relay.sent[0].json == body
         assert "猫".encode() in relay.sent[0].body
 
@@ -82,8 +84,8 @@ class TestWhatIsSent:
         http.read("GET", ONE)
         assert len(relay.peers) == 1
         relay.answers(b"{}").answers(b"{}")
-        http.submit(SUBMIT, {})
-        http.submit(SUBMIT, {})
+        http.submit(SUBMIT, b"{}")
+        http.submit(SUBMIT, b"{}")
         assert len(relay.peers) == 3
         relay.answers(b"{}")
         http.read("GET", ONE)
@@ -103,7 +105,7 @@ class TestWhatIsSent:
     def test_no_redirect_is_followed(self, relay: Any, call: str, status: int) -> None:
         relay.answers(b"moved", status=status, headers={"Location": "http://elsewhere.test/"})
         if call == "submit":
-            assert session().submit(SUBMIT, {}).status == status
+            assert session().submit(SUBMIT, b"{}").status == status
         else:
             with pytest.raises(LumaEndpointError, match=f"HTTP {status}"):
                 session().read("GET", ONE)
@@ -141,6 +143,26 @@ class TestProxies:
         session().read("POST", TASKS, {"ids": []})
         assert relay.peers == [("relay.test", 80)]
 
+    def test_no_proxy_may_name_an_international_host_in_ascii(
+        self, relay: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("http_proxy", "http://proxy.test:3128")
+        monkeypatch.setenv("no_proxy", "xn--bcher-kva.test")
+        relay.answers(b"[]")
+        session("http://b\xfccher.test").read("POST", TASKS, {"ids": []})
+        assert relay.peers == [("xn--bcher-kva.test", 80)]
+
+    @pytest.mark.parametrize("call", ["read", "submit"])
+    def test_the_environment_is_read_when_the_session_is_made(
+        self, relay: Any, monkeypatch: pytest.MonkeyPatch, call: str
+    ) -> None:
+        monkeypatch.setenv("http_proxy", "http://proxy.test:3128")
+        http = session()
+        monkeypatch.delenv("http_proxy")
+        relay.answers(b"{}")
+        http.submit(SUBMIT, b"{}") if call == "submit" else http.read("GET", ONE)
+        assert relay.peers == [("proxy.test", 3128)]
+
     def test_those_of_the_connection_win(self, relay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("http_proxy", "http://proxy.test:3128")
         relay.answers(b"[]")
@@ -158,7 +180,7 @@ class TestProxies:
     @pytest.mark.parametrize("proxy", ["socks5://own.test", "gopher://own.test", "http://"])
     def test_a_proxy_that_cannot_be_used_sent_nothing(self, relay: Any, proxy: str) -> None:
         with pytest.raises(LumaConnectionError) as caught:
-            session(proxies={"http": proxy}).submit(SUBMIT, {})
+            session(proxies={"http": proxy}).submit(SUBMIT, b"{}")
         assert caught.value.unsent
 
 
@@ -205,7 +227,7 @@ class TestTls:
     ) -> None:
         mocker.patch("urllib3.connection._ssl_wrap_socket_and_match_hostname", side_effect=fault)
         with pytest.raises(LumaConnectionError, match="TLS connection") as caught:
-            session("https://relay.test").submit(SUBMIT, {})
+            session("https://relay.test").submit(SUBMIT, b"{}")
         assert caught.value.unsent is unsent
         assert fault.args[1] in str(caught.value)
         assert "verify" in str(caught.value)
@@ -216,7 +238,7 @@ class TestTimeouts:
         send = mocker.patch("requests.adapters.HTTPAdapter.send", side_effect=requests.ConnectTimeout)
         http = session(**options)
         with pytest.raises(LumaConnectionError):
-            http.submit(SUBMIT, {}) if call == "submit" else http.read("GET", ONE)
+            http.submit(SUBMIT, b"{}") if call == "submit" else http.read("GET", ONE)
         return send.call_args.kwargs["timeout"]
 
     @pytest.mark.parametrize(
@@ -253,7 +275,7 @@ class TestTimeouts:
             relay.says(*told, fault=TimeoutError("timed out"))
             http = session(max_retries=0)
             with pytest.raises(LumaConnectionError, match="didn't answer in time") as caught:
-                http.submit(SUBMIT, {}) if call == "submit" else http.read("GET", ONE)
+                http.submit(SUBMIT, b"{}") if call == "submit" else http.read("GET", ONE)
             assert not caught.value.unsent
             assert "read_timeout" in str(caught.value)
 
@@ -365,7 +387,7 @@ class TestSubmitsAreSentOnce:
     @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 524])
     def test_after_a_refusal(self, relay: Any, path: str, status: int) -> None:
         relay.answers(b"busy", status=status, headers={"Retry-After": "1"})
-        assert session().submit(path, {})[::2] == (status, b"busy")
+        assert session().submit(path, b"{}")[::2] == (status, b"busy")
         assert len(relay.sent) == 1
         assert relay.pauses == []
 
@@ -373,7 +395,7 @@ class TestSubmitsAreSentOnce:
     def test_after_a_broken_connection(self, relay: Any, fault: Exception | None) -> None:
         relay.says(fault=fault)
         with pytest.raises(LumaConnectionError) as caught:
-            session().submit(SUBMIT, {})
+            session().submit(SUBMIT, b"{}")
         assert not caught.value.unsent
         assert len(relay.sent) == 1
 
@@ -383,7 +405,7 @@ class TestSubmitsAreSentOnce:
     def test_not_even_a_connection_is_tried_again(self, relay: Any, error: Exception) -> None:
         relay.cannot_be_reached(error)
         with pytest.raises(LumaConnectionError) as caught:
-            session().submit(SUBMIT, {})
+            session().submit(SUBMIT, b"{}")
         assert caught.value.unsent
         assert len(relay.peers) == 1
         assert relay.sent == []
@@ -410,7 +432,7 @@ class TestBodies:
     @pytest.mark.parametrize("status", [200, 201, 202, 299])
     def test_every_2xx_is_a_success(self, relay: Any, status: int) -> None:
         relay.answers(b"{}", status=status)
-        assert session().submit(SUBMIT, {})[::2] == (status, b"{}")
+        assert session().submit(SUBMIT, b"{}")[::2] == (status, b"{}")
 
     @pytest.mark.parametrize(
         ("body", "headers", "length", "fault"),
@@ -435,7 +457,7 @@ class TestBodies:
         fault: Exception | None,
     ) -> None:
         relay.answers(body, status=status, headers=headers, length=length, fault=fault)
-        with pytest.raises(LumaConnectionError, match="broke before the whole answer") as caught:
+        with pytest.raises(LumaConnectionError, match="broke before the answer was complete") as caught:
             session().read("GET", ONE)
         assert not caught.value.unsent
         assert " at 0x" not in str(caught.value)
@@ -517,7 +539,7 @@ class TestConnectionErrors:
             (unresolvable(), "host name of http://relay.test can't be resolved"),
             (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
             (OSError(113, "No route to host"), "No route to host"),
-            (TimeoutError("timed out"), "No connection to http://relay.test"),
+            (TimeoutError("timed out"), "Can't connect to http://relay.test"),
         ],
     )
     def test_what_was_never_sent_says_so_and_what_to_check(
@@ -527,7 +549,7 @@ class TestConnectionErrors:
         with pytest.raises(LumaConnectionError) as caught:
             session(max_retries=0).read("GET", ONE)
         assert words in str(caught.value)
-        assert "check the connection's host" in str(caught.value)
+        assert "Check the connection's host" in str(caught.value)
         assert "object at 0x" not in str(caught.value)
         assert caught.value.unsent
         assert caught.value.retryable

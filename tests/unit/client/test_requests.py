@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 
+from airflow_provider_luma.client.models import LumaTask, Media, TaskState
 from airflow_provider_luma.client.requests import (
     ASPECT_RATIOS,
     ExtensionRequest,
@@ -58,15 +60,15 @@ class TestReadRequest:
     @pytest.mark.parametrize(
         ("given", "words"),
         [
-            ({"prompt": "no"}, "prompt has 2 characters .*3 to 5000"),
-            ({"prompt": "x" * 5001}, "prompt has 5001 characters"),
+            ({"prompt": "no"}, "prompt must have 3 to 5000 characters; got 2"),
+            ({"prompt": "x" * 5001}, "prompt must have .* got 5001"),
             ({"prompt": ""}, "prompt"),
             ({"prompt": "   "}, "prompt must be a text"),
             ({"prompt": 17}, r"Expected `str`, got `int` - at `\$.prompt`"),
-            ({"prompt": PROMPT, "aspect_ratio": "2:1"}, "aspect_ratio is '2:1': the API takes 1:1, 16:9"),
+            ({"prompt": PROMPT, "aspect_ratio": "2:1"}, "aspect_ratio must be one of 1:1, 16:9.*'2:1'"),
             ({"prompt": PROMPT, "loop": True, "image_end_url": "https://example.com/z.jpg"}, "exclude"),
             ({"prompt": PROMPT, "loop": "perhaps"}, "loop"),
-            ({"prompt": PROMPT, "seconds": 5}, "unknown field 'seconds': right are .*duration.*extra_fields"),
+            ({"prompt": PROMPT, "seconds": 5}, "unknown field 'seconds'; known are .*duration.*extra_fields"),
             ({"prompt": PROMPT, "duration": 5}, "duration"),
             ({"prompt": PROMPT, "extra_fields": {"seed": {1, 2}.__iter__()}}, "extra_fields"),
             ({"prompt": PROMPT, "extra_fields": {"seed": object()}}, "extra_fields can't be sent as JSON"),
@@ -77,9 +79,9 @@ class TestReadRequest:
             ({"prompt": PROMPT, "extra_fields": {"a": [float("inf")]}}, "extra_fields .*the number inf"),
             ({"prompt": PROMPT, "extra_fields": {"seed": 10**400}}, "extra_fields .*an integer of 1329 bits"),
             ({"prompt": PROMPT, "extra_fields": {"seed": 10**5000}}, "extra_fields can't be sent as JSON"),
-            ({"text": PROMPT}, "is not a request"),
-            (PROMPT, "is not a request"),
-            (None, "is not a request"),
+            ({"text": PROMPT}, "a request must have"),
+            (PROMPT, "a request must have"),
+            (None, "a request must have"),
         ],
     )
     def test_what_the_api_refuses_is_refused_before_it_is_sent(self, given: Any, words: str) -> None:
@@ -87,7 +89,7 @@ class TestReadRequest:
             read_request(GenerationRequest, given)
 
     def test_the_error_says_where_in_a_list_it_is(self) -> None:
-        with pytest.raises(LumaConfigError, match=r"^requests\[3\]: prompt has 2"):
+        with pytest.raises(LumaConfigError, match=r"^requests\[3\]: prompt .* got 2"):
             read_request(GenerationRequest, {"prompt": "no"}, where="requests[3]")
 
     @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ class TestReadRequest:
         assert extra.items() <= sent.items()
 
     def test_a_prompt_in_extra_fields_is_not_the_user_prompt(self) -> None:
-        with pytest.raises(LumaConfigError, match="prompt has 2 characters"):
+        with pytest.raises(LumaConfigError, match="prompt must have 3 to 5000 characters"):
             read_request(GenerationRequest, {"prompt": "no", "extra_fields": {"prompt": "something else"}})
 
     def test_an_extension_takes_no_model(self) -> None:
@@ -163,3 +165,53 @@ class TestShorten:
         shorten_texts(value)
 
         assert value == {"list": ["A" * 5000]}
+
+
+class TestRequests:
+    def test_a_submit_holds_only_what_was_set(self) -> None:
+        assert GenerationRequest(prompt="cat dance").body() == {"user_prompt": "cat dance"}
+        assert ExtensionRequest(prompt="cat sleeps").body() == {"user_prompt": "cat sleeps"}
+
+    def test_a_submit_holds_everything_that_was_set(self) -> None:
+        fields: dict[str, Any] = {
+            "model_name": "ray-v2",
+            "duration": "5s",
+            "resolution": "720p",
+            "aspect_ratio": "16:9",
+            "expand_prompt": True,
+            "loop": False,
+            "image_url": "https://cdn.test/a.jpg",
+            "image_end_url": "https://cdn.test/b.jpg",
+            "notify_hook": "https://hook.test/",
+        }
+        assert GenerationRequest(prompt="cat dance", **fields).body() == {
+            "user_prompt": "cat dance",
+            **fields,
+        }
+
+    def test_extra_fields_are_sent_as_they_are_and_win(self) -> None:
+        request = GenerationRequest(
+            prompt="cat", duration="5s", extra_fields={"duration": "10", "concepts": [{"key": "orbit"}]}
+        )
+        assert request.body() == {"user_prompt": "cat", "duration": "10", "concepts": [{"key": "orbit"}]}
+
+    def test_making_a_body_changes_nothing(self) -> None:
+        request = GenerationRequest(prompt="cat", extra_fields={"seed": 1})
+        request.body()["user_prompt"] = "dog"
+        assert request.body() == {"user_prompt": "cat", "seed": 1}
+
+    @pytest.mark.parametrize("prompt", ["", "  \n", None, 5, ["cat"]])
+    @pytest.mark.parametrize("kind", [GenerationRequest, ExtensionRequest])
+    def test_a_request_without_a_prompt_is_refused(self, kind: Any, prompt: Any) -> None:
+        with pytest.raises(LumaConfigError, match="prompt"):
+            kind(prompt=prompt)
+
+    @pytest.mark.parametrize("name", ["model_name", "duration", "resolution", "aspect_ratio", "loop"])
+    def test_an_extension_has_no_field_that_only_a_generation_takes(self, name: str) -> None:
+        with pytest.raises(TypeError, match=name):
+            ExtensionRequest(prompt="cat", **cast(Any, {name: "x"}))
+
+    def test_values_are_frozen(self) -> None:
+        for value in (GenerationRequest(prompt="cat"), LumaTask("t1", TaskState.PENDING), Media()):
+            with pytest.raises(AttributeError):
+                setattr(value, msgspec.structs.fields(value)[0].name, "x")

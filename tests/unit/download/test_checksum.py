@@ -35,7 +35,7 @@ def test_the_digest_is_that_of_all_bytes_in_their_order(checksum: BackgroundSha2
     assert checksum.hexdigest() == hashlib.sha256(body).hexdigest()
 
 
-def test_it_can_begin_anew_in_the_middle(checksum: BackgroundSha256) -> None:
+def test_it_can_be_restarted(checksum: BackgroundSha256) -> None:
     feed(checksum, b"x" * 100_000, 1000)
     checksum.buffer()
 
@@ -45,7 +45,7 @@ def test_it_can_begin_anew_in_the_middle(checksum: BackgroundSha256) -> None:
     assert checksum.hexdigest() == hashlib.sha256(b"abc").hexdigest()
 
 
-def test_a_buffer_stays_the_callers_until_it_is_handed_over(checksum: BackgroundSha256) -> None:
+def test_a_buffer_belongs_to_the_caller_until_it_is_passed_on(checksum: BackgroundSha256) -> None:
     buffer = checksum.buffer()
 
     assert checksum.buffer() is buffer
@@ -53,7 +53,7 @@ def test_a_buffer_stays_the_callers_until_it_is_handed_over(checksum: Background
     assert checksum.buffer() is buffer
 
 
-def test_closing_ends_the_thread() -> None:
+def test_closing_stops_the_thread() -> None:
     before = threading.active_count()
     checksum = BackgroundSha256()
     assert threading.active_count() == before + 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of keeping files: whole under their names or not there at all."""
+"""Tests of storing files: complete under their names or not at all."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def names(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-class ObjectFile(AbstractBufferedFile):
-    """A file that appears when it is closed, as those of object stores do."""
+class ObjectFile(AbstractBufferedFile):  # type: ignore[misc]
+    """Appear when closed, as files of object stores do."""
 
     def _upload_chunk(self, final: bool = False) -> bool:
         if final:
@@ -47,8 +47,8 @@ class ObjectFile(AbstractBufferedFile):
         self.fs.uploads -= 1
 
 
-class ObjectStore(AbstractFileSystem):
-    """A store of the S3 kind; not a folder, so nothing can be renamed or made in it."""
+class ObjectStore(AbstractFileSystem):  # type: ignore[misc]
+    """Behave like S3: nothing can be renamed, and there are no folders."""
 
     protocol = "s3"
     cachable = False
@@ -69,7 +69,7 @@ class ObjectStore(AbstractFileSystem):
 
 
 class TestFolders:
-    def test_a_file_appears_whole_and_only_when_it_is_committed(self, tmp_path: Path) -> None:
+    def test_a_file_appears_only_when_it_is_committed(self, tmp_path: Path) -> None:
         store = store_at(tmp_path / "new" / "folder")
         store.prepare()
         partial = store.create("a.mp4")
@@ -81,7 +81,7 @@ class TestFolders:
 
         assert names(tmp_path) == ["new/folder/a.mp4"]
         assert store.size("a.mp4") == 11
-        assert b"".join(store.pieces("a.mp4")) == b"hello world"
+        assert b"".join(store.read("a.mp4")) == b"hello world"
         assert store.path("a.mp4") == f"file://{tmp_path}/new/folder/a.mp4"
 
     def test_a_discarded_file_leaves_nothing(self, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ class TestFolders:
 
         assert names(tmp_path) == []
 
-    def test_names_may_lead_into_folders(self, tmp_path: Path) -> None:
+    def test_names_may_contain_folders(self, tmp_path: Path) -> None:
         store = store_at(tmp_path)
         partial = store.create("one/two/a.mp4")
         partial.write(b"x")
@@ -102,7 +102,7 @@ class TestFolders:
         assert names(tmp_path) == ["one/two/a.mp4"]
 
     @pytest.mark.parametrize("fs", [LocalFileSystem(), NoRenameOver()], ids=["renames over", "doesn't"])
-    def test_a_file_that_was_there_is_replaced(self, tmp_path: Path, fs: AbstractFileSystem) -> None:
+    def test_an_existing_file_is_replaced(self, tmp_path: Path, fs: AbstractFileSystem) -> None:
         (tmp_path / "a.mp4").write_bytes(b"old and longer")
         partial = store_at(tmp_path, fs).create("a.mp4")
         partial.write(b"new")
@@ -113,7 +113,7 @@ class TestFolders:
         assert (tmp_path / "a.mp4").read_bytes() == b"new"
         assert names(tmp_path) == ["a.mp4"]
 
-    def test_a_link_that_lies_in_wait_is_replaced_and_not_followed(self, tmp_path: Path) -> None:
+    def test_a_symlink_is_replaced_and_not_followed(self, tmp_path: Path) -> None:
         victim = tmp_path / "victim"
         victim.write_bytes(b"precious")
         folder = tmp_path / "videos"
@@ -127,17 +127,17 @@ class TestFolders:
         assert victim.read_bytes() == b"precious"
         assert not (folder / "a.mp4").is_symlink()
 
-    def test_a_folder_of_the_files_name_is_an_error(self, tmp_path: Path) -> None:
+    def test_a_folder_with_the_files_name_is_an_error(self, tmp_path: Path) -> None:
         (tmp_path / "a.mp4").mkdir()
         store = store_at(tmp_path)
 
-        with pytest.raises(LumaStorageError, match="there is a folder of that name"):
+        with pytest.raises(LumaStorageError, match="folder"):
             store.size("a.mp4")
-        with pytest.raises(LumaStorageError, match="there is a folder of that name"):
+        with pytest.raises(LumaStorageError, match="folder"):
             store.create("a.mp4").commit()
         assert names(tmp_path) == []
 
-    def test_a_retry_removes_what_a_killed_try_has_left_and_nothing_else(self, tmp_path: Path) -> None:
+    def test_a_retry_removes_only_the_temporary_files_of_a_killed_try(self, tmp_path: Path) -> None:
         killed, other = store_at(tmp_path), store_at(tmp_path, owner="someone-else")
         killed.create("a.mp4").write(b"x")
         other.create("b.mp4").write(b"x")
@@ -161,7 +161,7 @@ class TestFolders:
         assert (tmp_path / "a.mp4").read_bytes() == b"two!"
         assert names(tmp_path) == ["a.mp4"]
 
-    def test_a_full_disk_is_told_as_such(self, tmp_path: Path) -> None:
+    def test_a_full_disk_is_reported(self, tmp_path: Path) -> None:
         store = store_at(tmp_path, FullDisk())
         partial = store.create("a.mp4")
         partial.write(b"0123456789")
@@ -183,15 +183,15 @@ class TestFolders:
 
         assert names(tmp_path) == []
 
-    def test_a_folder_that_can_not_be_made_is_told(self, tmp_path: Path) -> None:
+    def test_a_folder_that_can_not_be_created_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
 
         with pytest.raises(LumaStorageError, match="Can't prepare"):
             store_at(tmp_path / "file" / "folder").prepare()
 
-    def test_a_file_that_can_not_be_read_is_told(self, tmp_path: Path) -> None:
+    def test_a_file_that_can_not_be_read_is_reported(self, tmp_path: Path) -> None:
         with pytest.raises(LumaStorageError, match="Can't read"):
-            list(store_at(tmp_path).pieces("a.mp4"))
+            list(store_at(tmp_path).read("a.mp4"))
 
     def test_other_file_systems_work_the_same(self) -> None:
         fs = MemoryFileSystem()
@@ -207,12 +207,12 @@ class TestFolders:
         fs.rm("/videos", recursive=True)
 
 
-class TestPowerCuts:
-    """What is renamed but not synchronised can be empty, or gone, after a power cut."""
+class TestPowerFailures:
+    """A file that is renamed but not synchronised can be empty, or gone, after a power failure."""
 
     @pytest.fixture
     def synced(self, mocker: MockerFixture) -> list[tuple[str, bool]]:
-        """What was synchronised, and whether the file stood under its name by then."""
+        """Return what was synchronised, and whether the file had its name by then."""
         log: list[tuple[str, bool]] = []
         real = os.fsync
 
@@ -235,7 +235,7 @@ class TestPowerCuts:
         assert first.startswith(".luma-me-")
         assert second == (tmp_path.name, True)
 
-    def test_folders_that_are_made_for_it_are_on_the_disk_too(
+    def test_folders_that_are_created_for_it_are_on_the_disk_too(
         self, tmp_path: Path, synced: list[tuple[str, bool]]
     ) -> None:
         store = store_at(tmp_path / "new" / "videos")
@@ -249,7 +249,7 @@ class TestPowerCuts:
 
         assert [name for name, _ in synced][1:] == ["videos", "run"]
 
-    def test_a_disk_that_fails_to_keep_it_is_told(self, tmp_path: Path, mocker: MockerFixture) -> None:
+    def test_a_failed_synchronisation_is_reported(self, tmp_path: Path, mocker: MockerFixture) -> None:
         partial = store_at(tmp_path).create("a.mp4")
         partial.write(b"x")
         mocker.patch.object(os, "fsync", side_effect=OSError(errno.EIO, os.strerror(errno.EIO)))
@@ -259,7 +259,7 @@ class TestPowerCuts:
 
         assert names(tmp_path) == []
 
-    def test_a_file_system_without_such_folders_is_no_error(
+    def test_a_file_system_that_can_not_synchronise_folders_is_no_error(
         self, tmp_path: Path, mocker: MockerFixture
     ) -> None:
         mocker.patch.object(os, "fsync", side_effect=[None, OSError(errno.EINVAL, "no fsync of folders")])
@@ -270,7 +270,7 @@ class TestPowerCuts:
 
         assert names(tmp_path) == ["a.mp4"]
 
-    def test_a_store_that_is_not_local_is_left_alone(self, mocker: MockerFixture) -> None:
+    def test_a_store_that_is_not_local_is_not_synchronised(self, mocker: MockerFixture) -> None:
         fsync = mocker.patch.object(os, "fsync")
         fs = MemoryFileSystem()
         partial = FileStore(fs, "/synced", label="memory://synced", owner="me").create("a.mp4")
@@ -280,8 +280,8 @@ class TestPowerCuts:
 
         assert fsync.call_count == 0
 
-    def test_what_a_store_says_is_cleaned(self, tmp_path: Path) -> None:
-        class Rude(LocalFileSystem):
+    def test_the_text_of_a_stores_error_is_cleaned(self, tmp_path: Path) -> None:
+        class Rude(LocalFileSystem):  # type: ignore[misc]
             cachable = False
 
             def mv(self, *args: Any, **kwargs: Any) -> None:
@@ -319,7 +319,7 @@ class TestObjectStores:
 
         assert (fs.files, fs.uploads) == ({}, 0)
 
-    def test_a_commit_that_fails_ends_the_upload(self) -> None:
+    def test_a_commit_that_fails_discards_the_upload(self) -> None:
         fs = ObjectStore()
         partial = FileStore(fs, "bucket", label="s3://bucket", owner="me").create("a.mp4")
         partial.write(b"hello world")

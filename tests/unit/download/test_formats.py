@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of telling files apart, and whole files from parts of them."""
+"""Tests of detecting formats and complete files."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from airflow_provider_luma.download.formats import (
     WEBP,
     Completeness,
     Format,
+    detect_format,
     inspect,
-    recognise,
 )
 
 SAMPLES = files("airflow_provider_luma.sandbox") / "media"
@@ -49,10 +49,10 @@ def webp() -> bytes:
     return b"RIFF" + struct.pack("<I", 24) + b"WEBPVP8 " + b"\0" * 16
 
 
-class TestRecognising:
-    def test_real_files_are_recognised(self) -> None:
-        assert recognise(FILM[:HEAD_BYTES]) == MP4
-        assert recognise(PHOTO[:HEAD_BYTES]) == JPEG
+class TestDetecting:
+    def test_real_files_are_detected(self) -> None:
+        assert detect_format(FILM[:HEAD_BYTES]) == MP4
+        assert detect_format(PHOTO[:HEAD_BYTES]) == JPEG
 
     @pytest.mark.parametrize(
         ("head", "format_"),
@@ -76,8 +76,8 @@ class TestRecognising:
             (b"GIF87a" + b"\0" * 20, GIF),
         ],
     )
-    def test_a_format_is_told_by_its_beginning(self, head: bytes, format_: Format) -> None:
-        assert recognise(head + b"\0" * 64) == format_
+    def test_a_format_is_detected_from_its_beginning(self, head: bytes, format_: Format) -> None:
+        assert detect_format(head + b"\0" * 64) == format_
 
     @pytest.mark.parametrize(
         "head",
@@ -98,13 +98,13 @@ class TestRecognising:
             b"RIFF\0\0\0\0WAVEfmt ",
         ],
     )
-    def test_anything_else_is_nothing(self, head: bytes) -> None:
-        assert recognise(head) is None
+    def test_other_files_have_no_format(self, head: bytes) -> None:
+        assert detect_format(head) is None
 
     @given(st.binary(max_size=200))
-    def test_no_bytes_are_too_odd_to_look_at(self, head: bytes) -> None:
-        recognise(head)
-        recognise(b"\0\0\0\x20ftyp" + head)
+    def test_arbitrary_bytes_raise_nothing(self, head: bytes) -> None:
+        detect_format(head)
+        detect_format(b"\0\0\0\x20ftyp" + head)
 
 
 class TestCompleteness:
@@ -125,7 +125,9 @@ class TestCompleteness:
 
     @pytest.mark.parametrize(("format_", "body"), WHOLE)
     @pytest.mark.parametrize("pieces", [1, 2, 50, 1000])
-    def test_a_whole_file_is_proven_however_it_comes(self, format_: Format, body: bytes, pieces: int) -> None:
+    def test_a_complete_file_is_proven_however_it_is_split(
+        self, format_: Format, body: bytes, pieces: int
+    ) -> None:
         step = max(1, len(body) // pieces)
         completeness = Completeness(format_)
         for start in range(0, len(body), step):
@@ -135,7 +137,7 @@ class TestCompleteness:
 
     @pytest.mark.parametrize(("format_", "body"), WHOLE)
     @pytest.mark.parametrize("kept", [0.01, 0.5, 0.99])
-    def test_a_part_of_a_file_is_not(self, format_: Format, body: bytes, kept: float) -> None:
+    def test_a_part_of_a_file_is_not_proven(self, format_: Format, body: bytes, kept: float) -> None:
         completeness = Completeness(format_)
         completeness.feed(body[: int(len(body) * kept)])
 
@@ -168,14 +170,14 @@ class TestCompleteness:
             "an image's boxes",
         ],
     )
-    def test_boxes_that_do_not_say_where_the_film_ends_prove_nothing(self, body: bytes) -> None:
+    def test_boxes_that_do_not_define_the_end_prove_nothing(self, body: bytes) -> None:
         completeness = Completeness(MP4)
         completeness.feed(body)
 
         assert not completeness.proven
 
     @pytest.mark.parametrize(
-        ("format_", "body", "hollow"),
+        ("format_", "body", "lacks_media"),
         [
             (MP4, ftyp(b"isom") + box(b"moov", b"x" * 20), True),
             (MP4, ftyp(b"isom") + box(b"moov") + box(b"mdat"), True),
@@ -190,14 +192,14 @@ class TestCompleteness:
         ],
     )
     @pytest.mark.parametrize("step", [1, 7, 1000])
-    def test_a_video_without_pictures_is_seen_through_however_it_comes(
-        self, format_: Format, body: bytes, hollow: bool, step: int
+    def test_missing_media_data_is_detected_however_the_file_is_split(
+        self, format_: Format, body: bytes, lacks_media: bool, step: int
     ) -> None:
         completeness = Completeness(format_)
         for start in range(0, len(body), step):
             completeness.feed(memoryview(body)[start : start + step])
 
-        assert completeness.hollow is hollow
+        assert completeness.lacks_media is lacks_media
 
     def test_a_webm_is_never_proven(self) -> None:
         completeness = Completeness(WEBM)
@@ -206,7 +208,7 @@ class TestCompleteness:
         assert not completeness.proven
 
     @given(st.lists(st.binary(max_size=40), max_size=20))
-    def test_boxes_are_the_same_however_the_bytes_are_cut(self, chunks: list[bytes]) -> None:
+    def test_boxes_are_the_same_however_the_bytes_are_split(self, chunks: list[bytes]) -> None:
         whole, cut = Completeness(MP4), Completeness(MP4)
         whole.feed(b"".join(chunks))
         for chunk in chunks:
@@ -221,12 +223,12 @@ class TestInspecting:
 
         assert inspect(pieces, "video") == (MP4, len(FILM), hashlib.sha256(FILM).hexdigest(), True)
 
-    def test_half_a_file_is_described_as_such(self) -> None:
+    def test_half_a_file_is_described_as_incomplete(self) -> None:
         found = inspect([PHOTO[:5000]], "image")
 
         assert found is not None
         assert (found.bytes, found.complete) == (5000, False)
 
     @pytest.mark.parametrize("pieces", [[], [b"<html>"], [PHOTO], [ftyp(b"isom") + box(b"moov")]])
-    def test_something_else_is_nothing(self, pieces: list[bytes]) -> None:
+    def test_another_kind_of_file_has_no_description(self, pieces: list[bytes]) -> None:
         assert inspect(pieces, "video") is None

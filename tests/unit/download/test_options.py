@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of what a user can say about a download."""
+"""Tests of the options of a download."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TestDownloadOptions:
         ("argument", "value", "right"),
         [
             ("artifacts", "video", "list"),
-            ("artifacts", ["movie"], "holds 'movie': right is a list of any of video, video_raw"),
+            ("artifacts", ["movie"], "a list of any of video, video_raw"),
             ("artifacts", [], "at least one"),
             ("artifacts", None, "list"),
             ("on_existing", "overwrite", "'replace'"),
@@ -37,10 +37,13 @@ class TestDownloadOptions:
             ("file_timeout", "1 h", "positive"),
             ("file_timeout", float("inf"), "positive"),
             ("file_timeout", float("nan"), "positive"),
+            ("file_timeout", 10_000_000, "positive"),
             ("backoff", -1, "positive"),
+            ("backoff", 0, "positive"),
+            ("backoff_max", 1e7, "positive"),
         ],
     )
-    def test_an_unusable_option_is_named_with_what_is_right(
+    def test_an_unusable_option_is_named_with_what_it_must_be(
         self, argument: str, value: Any, right: str
     ) -> None:
         with pytest.raises(LumaConfigError, match=argument) as caught:
@@ -76,29 +79,29 @@ class TestFileNames:
             ("{id:>99999999}{ext}", "other fields"),
             ("{}{ext}", "other fields"),
             ("{id", "expected '}'"),
-            ("../{id}{ext}", "no name within a folder"),
-            ("a/../../{id}{ext}", "no name within a folder"),
-            ("/data/{id}{ext}", "no name within a folder"),
-            ("{id}//{ext}", "no name within a folder"),
-            ("./{id}{ext}", "no name within a folder"),
-            ("{id}/", "no name within a folder"),
-            ("..\\{id}{ext}", "no name within a folder"),
-            ("{id}\n{ext}", "no name within a folder"),
-            ("{id}\0{ext}", "no name within a folder"),
-            ("", "no name within a folder"),
+            ("../{id}{ext}", "not a name inside a folder"),
+            ("a/../../{id}{ext}", "not a name inside a folder"),
+            ("/data/{id}{ext}", "not a name inside a folder"),
+            ("{id}//{ext}", "not a name inside a folder"),
+            ("./{id}{ext}", "not a name inside a folder"),
+            ("{id}/", "not a name inside a folder"),
+            ("..\\{id}{ext}", "not a name inside a folder"),
+            ("{id}\n{ext}", "not a name inside a folder"),
+            ("{id}\0{ext}", "not a name inside a folder"),
+            ("", "not a name inside a folder"),
             ("{artifact}{ext}", "several files one name"),
             ("video.mp4", "several files one name"),
-            (None, "file_name is None"),
-            (7, "file_name is 7"),
+            (None, "got None"),
+            (7, "got 7"),
         ],
     )
     def test_a_name_that_can_not_be_used_is_refused(self, file_name: Any, reason: str) -> None:
-        with pytest.raises(LumaConfigError, match="file_name is") as caught:
+        with pytest.raises(LumaConfigError, match="file_name") as caught:
             DownloadOptions(file_name=file_name)
 
         assert reason in str(caught.value)
 
-    def test_several_artifacts_need_their_names_in_the_files_names(self) -> None:
+    def test_several_artifacts_need_the_artifact_in_the_file_name(self) -> None:
         DownloadOptions(file_name="{id}{ext}", artifacts=["video", "video"])
         with pytest.raises(LumaConfigError, match="several files one name"):
             DownloadOptions(file_name="{id}{ext}", artifacts=["thumbnail", "last_frame"])

@@ -221,7 +221,7 @@ class TestTestConnection:
         ("written", "words"),
         [
             ({"host": "relay.test"}, "API key is missing"),
-            ({"password": "sk bad", "host": "relay.test"}, "holds blanks"),
+            ({"password": "sk bad", "host": "relay.test"}, "has blanks"),
             ({"password": KEY, "host": "relay.test/?x"}, "query"),
             ({"password": KEY, "extra": {"batch_size": "many"}}, "batch_size"),
             ({"password": KEY, "extra": {"verify": "/no/such/bundle.pem"}}, "verify"),

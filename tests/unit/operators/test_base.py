@@ -391,7 +391,7 @@ class TestStop:
             pause(self, seconds, **arguments)
 
         mocker.patch.object(submit_module.Stop, "pause", kill)
-        with pytest.raises(LumaInterruptedError, match="a retry waits for the same videos: id-1"):
+        with pytest.raises(LumaInterruptedError, match="id-1"):
             operator.execute(airflow.context)
 
 

@@ -39,8 +39,8 @@ class TestLiteralsAreCheckedInTheDag:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            ({"prompt": "no"}, "prompt has 2 characters"),
-            ({"aspect_ratio": "2:1"}, "aspect_ratio is '2:1'"),
+            ({"prompt": "no"}, "prompt must have 3 to 5000 characters"),
+            ({"aspect_ratio": "2:1"}, "aspect_ratio must be .*'2:1'"),
             ({"loop": True, "image_end_url": "https://example.com/z.jpg"}, "loop and image_end_url exclude"),
             ({"duration": 5}, "duration"),
         ],
@@ -50,7 +50,7 @@ class TestLiteralsAreCheckedInTheDag:
             video(**arguments)
 
     def test_a_list_names_the_request(self) -> None:
-        with pytest.raises(LumaConfigError, match=r"^requests\[1\]: prompt has 2 characters"):
+        with pytest.raises(LumaConfigError, match=r"^requests\[1\]: prompt must have 3 to 5000 characters"):
             videos(requests=[{"prompt": PROMPT}, {"prompt": "no"}])
 
     @pytest.mark.parametrize("wrong", [{"luma_task_id": "a b"}, {"luma_task_id": ""}, {"prompt": "no"}])

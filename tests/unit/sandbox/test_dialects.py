@@ -7,8 +7,9 @@ from typing import Any, cast
 import pytest
 
 from airflow_provider_luma.sandbox.dialects import DIALECTS
-from airflow_provider_luma.sandbox.relay import Relay, TaskScript
+from airflow_provider_luma.sandbox.relay import Relay
 from airflow_provider_luma.sandbox.settings import Settings
+from airflow_provider_luma.sandbox.tasks import TaskScript
 
 _IMAGE = {"height": int, "media_type": str, "palette": object, "url": str, "width": int}
 _VIDEO = {"download_url": str, "height": int, "url": str, "width": int}
@@ -32,19 +33,16 @@ def fits(value: Any, shape: Any) -> bool:
 
 
 class Rendered:
-    """A relay whose time is told, and what it answers for its one task."""
+    """A relay with a clock of its own, and its answer for its one task."""
 
     def __init__(self, dialect: str, **script: Any) -> None:
         self.now = 0.0
-        self.dialect = DIALECTS[dialect]
         self.relay = Relay(Settings(), clock=lambda: self.now, wall=lambda: 1_734_874_720.139)
+        self.dialect = DIALECTS[dialect](lambda task_id, name: f"http://h/{task_id}/{name}", self.relay.epoch)
         (self.id,) = self.relay.add([TaskScript(**script)])
 
     def batch(self, *ids: str) -> Any:
-        snapshots = self.relay.query(ids or (self.id,))
-        return self.dialect.tasks(
-            snapshots, lambda task_id, name: f"http://h/{task_id}/{name}", self.relay.epoch
-        )
+        return self.dialect.tasks(self.relay.query(ids or (self.id,)))
 
 
 class TestBare:
@@ -65,7 +63,7 @@ class TestBare:
         ] * 5
         assert task["state"] == state
 
-    def test_a_failed_task_says_why(self) -> None:
+    def test_a_failed_task_has_a_reason(self) -> None:
         (task,) = Rendered("bare", state="failed", fails_with="moderated").batch()
         assert task["failure_reason"] == "moderated"
 
@@ -80,7 +78,7 @@ class TestBare:
         assert task["video"]["url"]
 
     @pytest.mark.parametrize("value", [5, None, "text", [], {"id": 3}])
-    def test_a_malformed_task_is_what_it_was_told_to_be(self, value: object) -> None:
+    def test_a_malformed_task_is_the_scripted_value(self, value: object) -> None:
         assert Rendered("bare", malformed=value).batch() == [value]
 
     def test_a_malformed_task_keeps_its_id_by_default(self) -> None:
@@ -146,7 +144,7 @@ class TestEnvelope:
         assert row["fail_reason"] == "http://h/one/video.mp4"
         assert "failure_reason" not in row["data"]
 
-    def test_a_failure_says_why_in_both_places(self) -> None:
+    def test_a_failure_has_its_reason_in_row_and_task(self) -> None:
         row = self.row(state="failed", fails_with="moderated")
         assert row["fail_reason"] == row["data"]["failure_reason"] == "moderated"
 

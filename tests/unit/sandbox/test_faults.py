@@ -4,10 +4,13 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import pkgutil
 import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from importlib import import_module
 from pathlib import Path
+from types import FunctionType
 from typing import Any, get_args
 
 import msgspec
@@ -17,7 +20,7 @@ from airflow_provider_luma.sandbox import faults
 from airflow_provider_luma.sandbox.faults import NAMED, CallName, Fault, Gateway, random_faults
 from airflow_provider_luma.sandbox.rewrites import ID_BESIDE_ERROR_FORMS
 
-# Arguments for the makers that can't do without.
+# Arguments of the faults that require some.
 ARGUMENTS: dict[str, tuple[object, ...]] = {
     "answer": (418,),
     "status": (500,),
@@ -27,27 +30,34 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_every_fault_survives_the_trip_to_another_process(name: str) -> None:
+def test_every_fault_round_trips_through_json(name: str) -> None:
     fault = NAMED[name](*ARGUMENTS.get(name, ()))
     assert msgspec.json.decode(msgspec.json.encode(fault), type=Fault) == fault
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_every_fault_is_known_by_the_name_of_its_maker(name: str) -> None:
+def test_every_fault_is_named_after_its_function(name: str) -> None:
     assert NAMED[name](*ARGUMENTS.get(name, ())).name == name
     assert NAMED[name].__doc__
 
 
-def test_every_maker_can_be_named() -> None:
-    makers = {
+def test_every_function_that_makes_a_fault_is_registered_and_public() -> None:
+    public = {
         name
         for name, value in vars(faults).items()
-        if callable(value)
-        and getattr(value, "__module__", "") == faults.__name__
-        and name[0].islower()
-        and value.__annotations__.get("return") == "Fault"
+        if isinstance(value, FunctionType) and returns_fault(value)
     }
-    assert makers == set(NAMED)
+    assert public == set(NAMED)
+    for module in pkgutil.iter_modules(faults.__path__):
+        if module.name != "bodies":
+            inner = vars(import_module(f"{faults.__name__}.{module.name}"))
+            assert {
+                name for name, value in inner.items() if name[0] != "_" and returns_fault(value)
+            } <= public
+
+
+def returns_fault(value: object) -> bool:
+    return getattr(value, "__annotations__", {}).get("return") == "Fault"
 
 
 def test_the_documentation_lists_every_fault() -> None:
@@ -122,13 +132,13 @@ def test_a_fault_knows_whether_it_needs_the_true_answer() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"keep": 1.5}, {"delay": -1.0}, {"drip": -1.0}, {"header_drip": -1.0}, {"repeat": 0}]
 )
-def test_a_fault_that_makes_no_sense_is_an_error(wrong: dict[str, float]) -> None:
+def test_an_invalid_fault_is_an_error(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Fault(name="wrong", **wrong)  # type: ignore[arg-type]
 
 
 def test_an_unknown_form_of_a_429_is_an_error() -> None:
-    with pytest.raises(ValueError, match="body must be one of message, openai, empty, not 'html'"):
+    with pytest.raises(ValueError, match="body must be one of message, openai, empty; got 'html'"):
         faults.too_many_requests(body="html")  # type: ignore[arg-type]
 
 
@@ -249,13 +259,13 @@ class TestRewrites:
     @pytest.mark.parametrize(
         "answer", [TASK, [TASK], enveloped([row(TASK)])], ids=["one", "bare", "envelope"]
     )
-    def test_the_only_link_is_in_the_row(self, answer: object, field: Any) -> None:
+    def test_the_only_url_is_in_the_row(self, answer: object, field: Any) -> None:
         data = rewritten(faults.link_in_row(field), answer)["data"]
         moved = data[0] if isinstance(data, list) else data
         assert moved[field] == "https://cdn/v.mp4"
         assert json.dumps(moved).count("v.mp4") == 1
 
-    def test_an_odd_field_leaves_id_state_and_links_alone(self) -> None:
+    def test_an_odd_field_changes_no_id_state_or_url(self) -> None:
         changed = set()
         for seed in range(200):
             (task,) = rewritten(faults.odd_fields(seed), [TASK])
@@ -264,7 +274,7 @@ class TestRewrites:
             assert task["video"]["url"] == TASK["video"]["url"]
         assert {"artifact", "created_at", "request", "thumbnail", "video", "video_raw"} <= changed
 
-    def test_odd_fields_hold_what_json_must_not_hold(self) -> None:
+    def test_odd_fields_hold_invalid_json_values(self) -> None:
         answers = [rewritten(faults.odd_fields(seed), [TASK])[0] for seed in range(200)]
         assert any(isinstance(task.get("liked"), float) and math.isnan(task["liked"]) for task in answers)
         assert any("\ud83d" in str(task["request"].get("prompt")) for task in answers if task["request"])
@@ -277,23 +287,23 @@ class TestRewrites:
     @pytest.mark.parametrize(
         "answer", [TASK, enveloped(row(TASK)), enveloped(row(None))], ids=["bare", "row", "new row"]
     )
-    def test_the_id_stands_beside_something_like_an_error(self, answer: object, form: Any) -> None:
+    def test_the_id_is_beside_something_like_an_error(self, answer: object, form: Any) -> None:
         text = json.dumps(rewritten(faults.id_beside_error(form), answer))
         assert TASK["id"] in text
         assert '"code": "success"' not in text
 
-    def test_ids_come_in_the_other_letter_case(self) -> None:
+    def test_ids_are_in_the_other_letter_case(self) -> None:
         (bare,) = rewritten(faults.other_letter_case(), [TASK])
         (swapped,) = rewritten(faults.other_letter_case(), enveloped([row(TASK)]))["data"]
         assert bare["id"] == swapped["task_id"] == swapped["data"]["id"] == "4665A07C-7641"
         assert swapped["id"] == 13917
 
-    def test_the_preferred_link_is_dead_and_the_next_lives(self) -> None:
+    def test_the_preferred_url_is_refused_and_the_next_stays(self) -> None:
         (task,) = rewritten(faults.dead_preferred_link(404), [TASK])
         assert task["video"]["download_url"] == "https://cdn/v.mp4?refused=404"
         assert task["video"]["url"] == "https://cdn/v.mp4"
 
-    def test_a_byte_order_mark_stands_before_the_answer(self) -> None:
+    def test_a_byte_order_mark_precedes_the_answer(self) -> None:
         rewrite = faults.byte_order_mark().rewrite
         assert rewrite is not None
         assert rewrite.apply(b"[]") == b"\xef\xbb\xbf[]"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_luma.sandbox.media_host import Links, MediaFile, media_answer, media_file
+from airflow_provider_luma.sandbox.media_host import FileUrls, MediaFile, media_answer, media_file
 
 VIDEO = media_file("some-task", "video.mp4")
 
@@ -50,8 +50,8 @@ class TestMediaFile:
     def test_videos_of_different_tasks_differ_in_their_filler(self) -> None:
         assert len({whole(media_file(f"task-{number}", "video.mp4", 200_000)) for number in range(20)}) == 20
 
-    def test_a_size_too_small_for_the_film_is_an_error_that_says_what_would_do(self) -> None:
-        with pytest.raises(ValueError, match=r"video_bytes must be at least \d+.* not 1000"):
+    def test_a_size_too_small_for_the_film_is_an_error_that_names_the_smallest(self) -> None:
+        with pytest.raises(ValueError, match=r"video_bytes must be at least \d+.* got 1000"):
             media_file("some-task", "video.mp4", 1000)
 
     @given(st.integers(0, 2_500_000), st.integers(0, 2_500_000))
@@ -72,7 +72,7 @@ class TestMediaAnswer:
         assert answer.headers["content-type"] == "video/mp4"
 
     @pytest.mark.parametrize(
-        ("asked", "start", "stop"),
+        ("requested", "start", "stop"),
         [
             ("bytes=0-99", 0, 100),
             ("bytes=100-", 100, VIDEO.size),
@@ -81,18 +81,18 @@ class TestMediaAnswer:
             (f"bytes=5-{VIDEO.size * 2}", 5, VIDEO.size),
         ],
     )
-    def test_one_byte_range_is_answered_in_part(self, asked: str, start: int, stop: int) -> None:
-        answer = media_answer(VIDEO, {"range": asked})
+    def test_one_byte_range_is_answered_in_part(self, requested: str, start: int, stop: int) -> None:
+        answer = media_answer(VIDEO, {"range": requested})
         assert (answer.status, answer.start, answer.stop) == (206, start, stop)
         assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{VIDEO.size}"
 
-    @pytest.mark.parametrize("asked", ["bytes=", "bytes=-", "bytes=0-1,5-6", "items=0-1", "bytes=a-b"])
-    def test_a_range_that_it_does_not_understand_is_ignored(self, asked: str) -> None:
-        assert media_answer(VIDEO, {"range": asked}).status == 200
+    @pytest.mark.parametrize("requested", ["bytes=", "bytes=-", "bytes=0-1,5-6", "items=0-1", "bytes=a-b"])
+    def test_an_invalid_range_is_ignored(self, requested: str) -> None:
+        assert media_answer(VIDEO, {"range": requested}).status == 200
 
-    @pytest.mark.parametrize("asked", [f"bytes={VIDEO.size}-", "bytes=9-3", "bytes=-0"])
-    def test_a_range_that_holds_nothing_is_a_416(self, asked: str) -> None:
-        answer = media_answer(VIDEO, {"range": asked})
+    @pytest.mark.parametrize("requested", [f"bytes={VIDEO.size}-", "bytes=9-3", "bytes=-0"])
+    def test_a_range_that_holds_nothing_is_a_416(self, requested: str) -> None:
+        answer = media_answer(VIDEO, {"range": requested})
         assert answer.status == 416
         assert answer.headers["content-range"] == f"bytes */{VIDEO.size}"
 
@@ -112,34 +112,34 @@ class TestMediaAnswer:
         assert media_answer(VIDEO, {"if-none-match": VIDEO.etag}).status == 304
 
 
-class TestLinks:
-    def test_a_plain_link_holds_for_good(self) -> None:
-        links = Links("http://media.example/", lambda: 0.0)
-        assert links.url("one", "video.mp4") == "http://media.example/media/one/video.mp4"
-        assert links.holds("/media/one/video.mp4", "", use=True)
+class TestFileUrls:
+    def test_a_plain_url_never_expires(self) -> None:
+        urls = FileUrls("http://media.example/", lambda: 0.0)
+        assert urls.url("one", "video.mp4") == "http://media.example/media/one/video.mp4"
+        assert urls.is_valid("/media/one/video.mp4", "", use=True)
 
-    def test_a_signed_link_holds_until_it_expires(self) -> None:
+    def test_a_signed_url_is_valid_until_it_expires(self) -> None:
         now = 1000.0
-        links = Links("http://media.example", lambda: now, expire_after=60)
-        link = urlsplit(links.url("one", "video.mp4"))
+        urls = FileUrls("http://media.example", lambda: now, expire_after=60)
+        url = urlsplit(urls.url("one", "video.mp4"))
         now = 1059.0
-        assert links.holds(link.path, link.query, use=True)
+        assert urls.is_valid(url.path, url.query, use=True)
         now = 1060.0
-        assert not links.holds(link.path, link.query, use=True)
+        assert not urls.is_valid(url.path, url.query, use=True)
 
-    def test_a_link_holds_for_its_uses_and_a_fresh_one_has_its_own(self) -> None:
-        links = Links("http://media.example", lambda: 0.0, uses=2)
-        link = urlsplit(links.url("one", "video.mp4"))
-        assert [links.holds(link.path, link.query, use=True) for _ in range(3)] == [True, True, False]
-        fresh = urlsplit(links.url("one", "video.mp4"))
-        assert links.holds(fresh.path, fresh.query, use=True)
+    def test_each_url_has_its_own_uses(self) -> None:
+        urls = FileUrls("http://media.example", lambda: 0.0, uses=2)
+        url = urlsplit(urls.url("one", "video.mp4"))
+        assert [urls.is_valid(url.path, url.query, use=True) for _ in range(3)] == [True, True, False]
+        fresh = urlsplit(urls.url("one", "video.mp4"))
+        assert urls.is_valid(fresh.path, fresh.query, use=True)
 
     @pytest.mark.parametrize("query", ["", "exp=never&n=1&sig=0", "exp=x&n=1&sig=é", "sig="])
-    def test_a_link_that_it_did_not_sign_does_not_hold(self, query: str) -> None:
-        links = Links("http://media.example", lambda: 0.0, uses=2)
-        assert not links.holds("/media/one/video.mp4", query, use=True)
+    def test_a_url_with_another_signature_is_invalid(self, query: str) -> None:
+        urls = FileUrls("http://media.example", lambda: 0.0, uses=2)
+        assert not urls.is_valid("/media/one/video.mp4", query, use=True)
 
     def test_a_signature_holds_for_its_own_file_alone(self) -> None:
-        links = Links("http://media.example", lambda: 0.0, expire_after=60)
-        link = urlsplit(links.url("one", "video.mp4"))
-        assert not links.holds("/media/two/video.mp4", link.query, use=True)
+        urls = FileUrls("http://media.example", lambda: 0.0, expire_after=60)
+        url = urlsplit(urls.url("one", "video.mp4"))
+        assert not urls.is_valid("/media/two/video.mp4", url.query, use=True)

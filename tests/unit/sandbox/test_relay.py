@@ -8,14 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_luma.sandbox import faults
-from airflow_provider_luma.sandbox.relay import RecordedCall, Refused, Relay, Rule, TaskScript
+from airflow_provider_luma.sandbox.relay import Refused, Relay
+from airflow_provider_luma.sandbox.rules import RecordedCall, Rule
 from airflow_provider_luma.sandbox.settings import Settings
+from airflow_provider_luma.sandbox.tasks import TaskScript
 
 START = 1_700_000_000.0
 
 
 class Clock:
-    """Time that stands still until it is told otherwise."""
+    """A clock that stands still until the test moves it."""
 
     def __init__(self) -> None:
         self.now = 500.0
@@ -61,7 +63,7 @@ class TestClock:
         st.lists(st.floats(0, 300), min_size=2, max_size=8),
         st.one_of(st.none(), st.floats(0, 200)),
     )
-    def test_time_never_leads_back_by_itself(
+    def test_states_never_go_back_by_themselves(
         self, pending: float, processing: float, moments: list[float], completes_after: float | None
     ) -> None:
         clock = Clock()
@@ -82,7 +84,7 @@ class TestClock:
         clock.now += 0.2
         assert states(relay, task_id) == {task_id: "completed"}
 
-    def test_nothing_to_wait_for_is_completed_at_once(self, clock: Clock) -> None:
+    def test_a_task_without_delays_is_completed_at_once(self, clock: Clock) -> None:
         relay = make(clock, pending_seconds=0, processing_seconds=0)
         task_id = add(relay)
         assert states(relay, task_id) == {task_id: "completed"}
@@ -97,7 +99,7 @@ class TestClock:
         with pytest.raises(ValueError, match="seconds must be 0 or more"):
             make(clock).advance(-1)
 
-    def test_a_script_can_lead_back_from_completed_to_processing(self, clock: Clock) -> None:
+    def test_a_script_can_return_from_completed_to_processing(self, clock: Clock) -> None:
         relay = make(clock)
         task_id = add(relay, states=((0.0, "completed"), (1.0, "processing"), (2.0, "completed")))
         seen = []
@@ -106,7 +108,9 @@ class TestClock:
             clock.now += 1
         assert seen == ["completed", "processing", "completed"]
 
-    def test_times_say_when_a_task_is_through_and_when_that_was_first_told(self, clock: Clock) -> None:
+    def test_times_are_of_the_terminal_state_and_of_the_first_query_that_returned_it(
+        self, clock: Clock
+    ) -> None:
         relay = make(clock, pending_seconds=2, processing_seconds=6)
         task_id = add(relay)
         (before,) = relay.times([task_id])
@@ -118,18 +122,18 @@ class TestClock:
         (after,) = relay.times()
         assert (after.first_answered_at, after.polls, after.state) == (START + 11, 2, "completed")
 
-    def test_a_task_that_never_ends_has_no_such_time(self, clock: Clock) -> None:
+    def test_a_task_without_a_terminal_state_has_no_such_time(self, clock: Clock) -> None:
         relay = make(clock)
         assert relay.times([add(relay, state="paused")])[0].finished_at is None
 
 
 class TestScripts:
-    def test_unknown_ids_are_left_out_without_a_word(self, clock: Clock) -> None:
+    def test_unknown_ids_are_left_out(self, clock: Clock) -> None:
         relay = make(clock)
         task_id = add(relay)
         assert set(states(relay, task_id, "unknown")) == {task_id}
 
-    def test_an_id_asked_for_twice_is_answered_once(self, clock: Clock) -> None:
+    def test_an_id_requested_twice_is_answered_once(self, clock: Clock) -> None:
         relay = make(clock)
         task_id = add(relay)
         assert len(relay.query([task_id, task_id])) == 1
@@ -140,32 +144,32 @@ class TestScripts:
         relay.advance(100)
         assert states(relay, task_id) == {task_id: "failed"}
 
-    def test_a_hidden_task_shows_after_its_polls(self, clock: Clock) -> None:
+    def test_a_task_hidden_for_some_polls_is_in_the_answers_after_them(self, clock: Clock) -> None:
         relay = make(clock)
         task_id = add(relay, hidden_for=2)
         assert [len(relay.query([task_id])) for _ in range(4)] == [0, 0, 1, 1]
 
-    def test_a_task_hidden_for_good_never_shows(self, clock: Clock) -> None:
+    def test_a_hidden_task_is_in_no_answer(self, clock: Clock) -> None:
         relay = make(clock)
         task_id = add(relay, hidden=True)
         assert [len(relay.query([task_id])) for _ in range(3)] == [0, 0, 0]
         with pytest.raises(Refused):
             relay.query_one(task_id)
 
-    def test_the_video_comes_some_polls_after_completion(self, clock: Clock) -> None:
+    def test_the_video_can_appear_some_polls_after_completion(self, clock: Clock) -> None:
         relay = make(clock)
         task_id = add(relay, states=((0.0, "processing"), (1.0, "completed")), without_video_for=2)
         relay.query([task_id])
         clock.now += 1
         assert [relay.query([task_id])[0].has_video for _ in range(4)] == [False, False, True, True]
 
-    def test_looking_from_outside_counts_as_no_poll(self, clock: Clock) -> None:
+    def test_peek_counts_no_poll(self, clock: Clock) -> None:
         relay = make(clock)
         task_id = add(relay, state="completed", without_video_for=1)
         relay.peek(task_id)
         assert not relay.query([task_id])[0].has_video
 
-    def test_a_video_that_never_comes_never_comes(self, clock: Clock) -> None:
+    def test_a_completed_task_can_stay_without_a_video(self, clock: Clock) -> None:
         relay = make(clock)
         task_id = add(relay, state="completed", without_video=True)
         assert not any(relay.query([task_id])[0].has_video for _ in range(5))
@@ -175,12 +179,12 @@ class TestScripts:
         task_id = add(relay, state="completed", answered_twice_as="processing")
         assert sorted(snapshot.state for snapshot in relay.query([task_id])) == ["completed", "processing"]
 
-    def test_a_task_that_nobody_asked_for_comes_along(self, clock: Clock) -> None:
+    def test_an_unrequested_task_is_part_of_every_batch_answer(self, clock: Clock) -> None:
         relay = make(clock)
         wanted, unasked = add(relay), add(relay, unasked=True)
         assert set(states(relay, wanted)) == {wanted, unasked}
 
-    def test_a_task_that_comes_along_anyway_is_not_answered_twice(self, clock: Clock) -> None:
+    def test_a_requested_task_that_every_answer_holds_is_answered_once(self, clock: Clock) -> None:
         relay = make(clock)
         unasked = add(relay, unasked=True)
         assert len(relay.query([unasked])) == 1
@@ -206,7 +210,7 @@ class TestScripts:
             ({"video_bytes": 5}, "video_bytes must be at least"),
         ],
     )
-    def test_a_script_that_makes_no_sense_is_an_error(self, wrong: dict[str, Any], message: str) -> None:
+    def test_an_invalid_script_is_an_error(self, wrong: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             TaskScript(**wrong)
 
@@ -220,13 +224,13 @@ class TestScripts:
         ("form", "pattern"),
         [("uuid", r"[0-9a-f-]{36}"), ("task", r"task_[0-9a-f]{32}"), ("luma_gen", r"luma_gen_[0-9a-f]{12}")],
     )
-    def test_ids_come_in_every_form(self, clock: Clock, form: str, pattern: str) -> None:
+    def test_ids_have_the_form_of_the_setting(self, clock: Clock, form: str, pattern: str) -> None:
         import re
 
         assert re.fullmatch(pattern, add(make(clock, id_form=form)))
 
 
-class TestBuying:
+class TestSubmits:
     def test_a_submit_is_one_generation_and_costs_its_price(self, clock: Clock) -> None:
         relay = make(clock, balance_usd=1.0, price_usd=0.3)
         body = {"user_prompt": "a cat", "aspect_ratio": "1:1", "extra": [1]}
@@ -238,7 +242,7 @@ class TestBuying:
         assert generation.prompt == "a cat"
         assert (relay.balance, relay.spent_usd) == (0.7, 0.3)
 
-    def test_money_that_does_not_cover_the_price_buys_nothing(self, clock: Clock) -> None:
+    def test_a_submit_that_the_balance_does_not_cover_is_refused(self, clock: Clock) -> None:
         relay = make(clock, balance_usd=0.7, price_usd=0.3)
         relay.submit({"user_prompt": "first"})
         relay.submit({"user_prompt": "second"})
@@ -261,7 +265,7 @@ class TestBuying:
         assert relay.generations == []
 
     @pytest.mark.parametrize("length", [3, 5000])
-    def test_the_shortest_and_the_longest_prompt_are_taken(self, clock: Clock, length: int) -> None:
+    def test_the_shortest_and_the_longest_prompt_are_accepted(self, clock: Clock, length: int) -> None:
         make(clock).submit({"user_prompt": "x" * length})
 
     @pytest.mark.parametrize("body", [None, [], "text", 3])
@@ -276,7 +280,7 @@ class TestBuying:
         assert refusal.value.fault.status == 400
         assert relay.spent_usd == 0
 
-    def test_moderation_can_strike_after_the_bill(self, clock: Clock) -> None:
+    def test_moderation_can_fail_a_billed_task(self, clock: Clock) -> None:
         relay = make(clock, refused_words=("weapon",), moderation="fail")
         task_id = relay.submit({"user_prompt": "a cat with a weapon"}).task.id
         relay.advance(100)
@@ -314,55 +318,62 @@ class TestBuying:
 class TestRules:
     def test_a_counted_rule_is_used_up(self, clock: Clock) -> None:
         relay = make(clock)
-        relay.add_rule(Rule(call="batch", fault=faults.empty(), times=2))
-        assert [relay.matching_rule(call(relay)) is not None for _ in range(4)] == [True, True, False, False]
+        relay.rules.add(Rule(call="batch", fault=faults.empty(), times=2))
+        assert [relay.rules.take(call(relay)) is not None for _ in range(4)] == [True, True, False, False]
 
-    def test_counted_rules_queue_up_before_standing_ones(self, clock: Clock) -> None:
+    def test_counted_rules_precede_those_without_a_count(self, clock: Clock) -> None:
         relay = make(clock)
-        relay.add_rule(Rule(call="batch", fault=faults.hang()))
-        relay.add_rule(Rule(call="batch", fault=faults.empty(), times=1))
-        relay.add_rule(Rule(call="batch", fault=faults.reset(), times=1))
-        matched = [relay.matching_rule(call(relay)) for _ in range(4)]
-        assert [rule.fault.name for rule in matched if rule] == ["empty", "reset", "hang", "hang"]
+        relay.rules.add(Rule(call="batch", fault=faults.hang(), times=None))
+        relay.rules.add(Rule(call="batch", fault=faults.empty(), times=1))
+        relay.rules.add(Rule(call="batch", fault=faults.reset(), times=1))
+        matched = [relay.rules.take(call(relay)) for _ in range(4)]
+        assert [rule.played.name for rule in matched if rule] == ["empty", "reset", "hang", "hang"]
 
     def test_skipped_calls_pass(self, clock: Clock) -> None:
         relay = make(clock)
-        relay.add_rule(Rule(call="batch", fault=faults.empty(), times=1, skip=2))
-        assert [relay.matching_rule(call(relay)) is not None for _ in range(4)] == [False, False, True, False]
+        relay.rules.add(Rule(call="batch", fault=faults.empty(), times=1, skip=2))
+        assert [relay.rules.take(call(relay)) is not None for _ in range(4)] == [False, False, True, False]
 
-    def test_a_rule_concerns_its_call_alone(self, clock: Clock) -> None:
+    def test_a_rule_applies_to_its_call_alone(self, clock: Clock) -> None:
         relay = make(clock)
-        relay.add_rule(Rule(call="submit", fault=faults.empty()))
-        assert relay.matching_rule(call(relay, "batch")) is None
-        assert relay.matching_rule(call(relay, "submit")) is not None
+        relay.rules.add(Rule(call="submit", fault=faults.empty()))
+        assert relay.rules.take(call(relay, "batch")) is None
+        assert relay.rules.take(call(relay, "submit")) is not None
 
-    def test_a_rule_can_wait_for_an_id(self, clock: Clock) -> None:
+    def test_a_rule_can_require_an_id(self, clock: Clock) -> None:
         relay = make(clock)
-        relay.add_rule(Rule(call="batch", fault=faults.bad_request(), ids=frozenset({"bad"})))
-        assert relay.matching_rule(call(relay, ids=("good", "fine"))) is None
-        assert relay.matching_rule(call(relay, ids=("good", "bad"))) is not None
+        relay.rules.add(Rule(call="batch", fault=faults.bad_request(), ids=frozenset({"bad"})))
+        assert relay.rules.take(call(relay, ids=("good", "fine"))) is None
+        assert relay.rules.take(call(relay, ids=("good", "bad"))) is not None
 
     @pytest.mark.parametrize("text", ['say "hi"', "猫", "line\nbreak"])
-    def test_a_rule_can_wait_for_a_text_in_a_prompt(self, clock: Clock, text: str) -> None:
+    def test_a_rule_can_require_a_text_in_a_prompt(self, clock: Clock, text: str) -> None:
         relay = make(clock)
-        relay.add_rule(Rule(call="submit", fault=faults.empty(), containing=text))
-        assert relay.matching_rule(call(relay, "submit", body={"user_prompt": "a dog"})) is None
-        assert relay.matching_rule(call(relay, "submit", body={"user_prompt": f"a cat: {text}!"})) is not None
+        relay.rules.add(Rule(call="submit", fault=faults.empty(), containing=text))
+        assert relay.rules.take(call(relay, "submit", body={"user_prompt": "a dog"})) is None
+        assert relay.rules.take(call(relay, "submit", body={"user_prompt": f"a cat: {text}!"})) is not None
 
-    def test_a_rule_can_wait_for_a_text_in_the_path(self, clock: Clock) -> None:
+    def test_a_rule_can_require_a_text_in_the_path(self, clock: Clock) -> None:
         relay = make(clock)
-        relay.add_rule(Rule(call="media", fault=faults.empty(), containing="thumbnail.jpg"))
-        assert relay.matching_rule(call(relay, "media", path="/media/one/video.mp4")) is None
-        assert relay.matching_rule(call(relay, "media", path="/media/one/thumbnail.jpg")) is not None
+        relay.rules.add(Rule(call="media", fault=faults.empty(), containing="thumbnail.jpg"))
+        assert relay.rules.take(call(relay, "media", path="/media/one/video.mp4")) is None
+        assert relay.rules.take(call(relay, "media", path="/media/one/thumbnail.jpg")) is not None
 
-    def test_a_rule_can_ask_a_function(self, clock: Clock) -> None:
+    def test_a_rule_plays_unlimited_when_it_has_no_times(self, clock: Clock) -> None:
         relay = make(clock)
-        relay.add_rule(Rule(call="batch", fault=faults.empty()), lambda asked: len(asked.ids) > 1)
-        assert relay.matching_rule(call(relay, ids=("a",))) is None
-        assert relay.matching_rule(call(relay, ids=("a", "b"))) is not None
+        relay.rules.add(Rule(call="batch", fault=faults.empty(), times=None))
+        assert all(relay.rules.take(call(relay)) is not None for _ in range(5))
 
-    @pytest.mark.parametrize("wrong", [{"call": "teapot"}, {"times": 0}, {"skip": -1}])
-    def test_a_rule_that_makes_no_sense_is_an_error(self, wrong: dict[str, Any]) -> None:
+    def test_a_rule_can_require_a_function_to_return_true(self, clock: Clock) -> None:
+        relay = make(clock)
+        relay.rules.add(Rule(call="batch", fault=faults.empty(), predicate=lambda call: len(call.ids) > 1))
+        assert relay.rules.take(call(relay, ids=("a",))) is None
+        assert relay.rules.take(call(relay, ids=("a", "b"))) is not None
+
+    @pytest.mark.parametrize(
+        "wrong", [{"call": "teapot"}, {"times": 0}, {"skip": -1}, {"fault": "earthquake"}]
+    )
+    def test_an_invalid_rule_is_an_error(self, wrong: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Rule(**{"call": "batch", "fault": faults.empty(), **wrong})
 
@@ -379,12 +390,12 @@ class TestRecords:
         relay = make(clock, balance_usd=5)
         task_id = add(relay)
         relay.submit({"user_prompt": "a cat"})
-        relay.add_rule(Rule(call="batch", fault=faults.empty()))
+        relay.rules.add(Rule(call="batch", fault=faults.empty()))
         relay.finish_call(call(relay), status=200)
         relay.advance(10)
         relay.reset()
-        assert relay.query([task_id]) == relay.generations == relay.calls == []
+        assert (relay.query([task_id]), relay.generations, relay.calls) == ([], [], [])
         assert sum(relay.counts.values()) == 0
         assert relay.balance == 5
-        assert relay.matching_rule(call(relay)) is None
+        assert relay.rules.take(call(relay)) is None
         assert relay.now() == clock.now

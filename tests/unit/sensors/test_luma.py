@@ -87,8 +87,8 @@ class Store:
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}
 
-    def get(self, key: str) -> Any:
-        return self.kept.get(key)
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.kept.get(key, default)
 
     def set(self, key: str, value: Any, *, retention: timedelta) -> None:
         # What is kept is JSON.
@@ -226,11 +226,13 @@ class TestStartFromTrigger:
         sensor = make(ids, deferrable=True, start_from_trigger=True, timeout=60, max_failed=None)
 
         assert sensor.start_from_trigger
-        arguments = sensor.start_trigger_args.trigger_kwargs
+        start = sensor.start_trigger_args
+        assert start is not None
+        assert start.next_method == "execute_complete"
+        arguments = start.trigger_kwargs or {}
         assert arguments["luma_task_ids"] == ids
-        assert arguments["timeout"] == 60
+        assert arguments["time_limit"]["seconds"] == 60
         assert arguments["max_failed"] is None
-        assert sensor.start_trigger_args.next_method == "execute_complete"
 
     def test_one_sensor_does_not_change_the_others(self) -> None:
         make(["a"], deferrable=True, start_from_trigger=True)
@@ -278,7 +280,7 @@ class TestPoke:
         assert sensor.poke(context).xcom_value == ["a", "b"]
         assert relay.asked == [["a", "b"], ["b"]]
 
-    def test_passing_trouble_is_waited_out_up_to_the_connections_limit(self) -> None:
+    def test_passing_failures_are_waited_out_up_to_the_connections_limit(self) -> None:
         trouble = LumaConnectionError("broken")
         sensor = make(["a"], Relay(trouble, [processing("a")], trouble, trouble))
         context = Run().context
@@ -347,7 +349,7 @@ class TestDeferral:
         assert relay.asked == [["a", "b"]]
         assert trigger.luma_task_ids == ["a", "b"]
         assert trigger.poll_interval == 7
-        assert trigger.deadline == NOW + 60
+        assert trigger.time_limit.deadline == NOW + 60
         assert trigger.progress["states"] == {"a": "completed", "b": "processing"}
         assert deferred.value.method_name == "execute_complete"
         # Airflow's own timeout is for a triggerer that doesn't keep to the deadline.
@@ -356,13 +358,13 @@ class TestDeferral:
     def test_it_does_not_defer_when_the_first_answer_is_the_end(self) -> None:
         assert make(["a"], Relay([completed("a")]), deferrable=True).poke(Run().context).is_done
 
-    def test_trouble_at_the_first_poll_is_handed_over_too(self) -> None:
+    def test_a_failure_of_the_first_poll_is_handed_over_too(self) -> None:
         sensor = make(["a"], Relay(LumaConnectionError("broken")), deferrable=True)
 
         with pytest.raises(TaskDeferred) as deferred:
             sensor.poke(Run().context)
 
-        assert deferred.value.trigger.progress["trouble"]["polls"] == 1
+        assert deferred.value.trigger.progress["poll_failures"]["polls"] == 1
         assert not deferred.value.trigger.progress["answered"]
 
     def test_a_poll_that_worked_is_handed_over_too(self) -> None:
@@ -389,9 +391,8 @@ class TestDeferral:
         with pytest.raises(TaskDeferred) as deferred:
             sensor.poke(Run().context)
 
-        trigger = deferred.value.trigger
-        assert (trigger.deadline, trigger.timed_out_by) == (deadline, by)
-        assert trigger.waited == f"the {by} of {deadline - NOW:g} s"
+        limit = deferred.value.trigger.time_limit
+        assert (limit.deadline, limit.name, limit.seconds) == (deadline, by, deadline - NOW)
 
     def test_an_execution_timeout_never_ends_the_task_in_the_trigger(self) -> None:
         sensor = make(
@@ -465,7 +466,7 @@ class TestReschedule:
         with pytest.raises(AirflowFailException, match="2 answers in a row"):
             second.poke(Run(store=store, polls=1).context)
 
-    def test_a_new_try_begins_anew(self) -> None:
+    def test_a_new_try_forgets_the_progress(self) -> None:
         store = Store()
         make(["a"], Relay([]), mode="reschedule", missing_polls=2).poke(Run(store=store).context)
         retry = make(["a"], Relay([]), mode="reschedule", missing_polls=2)

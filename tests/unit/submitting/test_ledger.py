@@ -60,7 +60,7 @@ class TestEntries:
 
         (entry,) = Ledger(store, current=TRY).entries.values()
         assert entry == Entry(at=AT)
-        assert entry.unclear
+        assert entry.has_unknown_outcome
 
     def test_a_submit_keeps_the_time_of_its_intent(self, store: JsonStore) -> None:
         ledger = Ledger(store, current=TRY)
@@ -68,7 +68,7 @@ class TestEntries:
         ledger.submitted("a", "task-1")
 
         assert Ledger(store, current=TRY).entries == {"a": Entry(at=AT, task_id="task-1")}
-        assert not Ledger(store, current=TRY).entries["a"].unclear
+        assert not Ledger(store, current=TRY).entries["a"].has_unknown_outcome
 
     def test_a_refusal_is_kept_and_cut(self, store: JsonStore) -> None:
         ledger = Ledger(store, current=TRY)
@@ -78,7 +78,7 @@ class TestEntries:
         refused = Ledger(store, current=TRY).entries["a"].refused
         assert refused is not None
         assert refused.endswith("… (3000 characters)")
-        assert not Ledger(store, current=TRY).entries["a"].unclear
+        assert not Ledger(store, current=TRY).entries["a"].has_unknown_outcome
 
     def test_a_forgotten_intent_is_gone(self, store: JsonStore) -> None:
         ledger = Ledger(store, current=TRY)

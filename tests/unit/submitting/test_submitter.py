@@ -209,7 +209,7 @@ class TestFirstTry:
         seen: list[bool] = []
 
         def look() -> str:
-            seen.extend(entry.unclear for entry in table.entries)
+            seen.extend(entry.has_unknown_outcome for entry in table.entries)
             return "id-0"
 
         table.relay.answers["prompt 0"] = look
@@ -512,7 +512,7 @@ class TestAmbiguity:
 
         assert "id-late" in error.task_ids
         assert "id-late" in [entry.task_id for entry in table.entries]
-        assert [entry.unclear for entry in table.entries].count(True) == 1
+        assert [entry.has_unknown_outcome for entry in table.entries].count(True) == 1
 
     def test_it_outweighs_what_a_retry_could_mend(self, bench: Callable[..., Bench]) -> None:
         table = bench(2)

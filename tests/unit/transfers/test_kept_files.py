@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of what a retry knows of the tries before it."""
+"""Tests of remembering completed downloads across retries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_luma.transfers.kept_files import PAGE_SIZE, KeptFiles
 
 
 class Memory:
-    """A store that keeps JSON."""
+    """Keep values as JSON, like Airflow's store."""
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
@@ -36,14 +36,14 @@ def record(number: int) -> FileRecord:
     )
 
 
-def test_a_first_try_knows_nothing() -> None:
-    assert KeptFiles(Memory(), run=0).recall() is None
+def test_a_first_try_recalls_nothing() -> None:
+    assert KeptFiles(Memory(), max_tries=0).recall() is None
 
 
-def test_a_retry_knows_the_files_of_all_tries_before() -> None:
+def test_a_retry_recalls_the_files_of_all_previous_tries() -> None:
     memory = Memory()
     for start, count in ((0, 120), (120, 7)):
-        kept = KeptFiles(memory, run=3)
+        kept = KeptFiles(memory, max_tries=3)
         known = kept.recall()
         assert known == ([record(n) for n in range(start)] if start else None)
         kept.begin()
@@ -51,44 +51,44 @@ def test_a_retry_knows_the_files_of_all_tries_before() -> None:
             kept.add(record(number))
         kept.flush()
 
-    assert KeptFiles(memory, run=3).recall() == [record(number) for number in range(127)]
+    assert KeptFiles(memory, max_tries=3).recall() == [record(number) for number in range(127)]
 
 
-def test_a_try_that_was_killed_before_its_first_file_has_begun_all_the_same() -> None:
+def test_a_try_that_was_killed_before_its_first_file_has_still_begun() -> None:
     memory = Memory()
-    KeptFiles(memory, run=0).begin()
+    KeptFiles(memory, max_tries=0).begin()
 
-    assert KeptFiles(memory, run=0).recall() == []
+    assert KeptFiles(memory, max_tries=0).recall() == []
 
 
-def test_what_a_killed_try_had_not_written_yet_is_not_known() -> None:
+def test_unwritten_records_of_a_killed_try_are_lost() -> None:
     memory = Memory()
-    kept = KeptFiles(memory, run=0)
+    kept = KeptFiles(memory, max_tries=0)
     kept.begin()
     for number in range(PAGE_SIZE + 1):
         kept.add(record(number))
 
-    assert KeptFiles(memory, run=0).recall() == [record(number) for number in range(PAGE_SIZE)]
+    assert KeptFiles(memory, max_tries=0).recall() == [record(number) for number in range(PAGE_SIZE)]
 
 
-def test_a_clear_begins_anew_and_old_pages_stay_forgotten() -> None:
+def test_a_clear_discards_all_old_pages() -> None:
     memory = Memory()
-    old = KeptFiles(memory, run=0)
+    old = KeptFiles(memory, max_tries=0)
     old.begin()
     for number in range(3 * PAGE_SIZE):
         old.add(record(number))
-    cleared = KeptFiles(memory, run=1)
+    cleared = KeptFiles(memory, max_tries=1)
     assert cleared.recall() is None
     cleared.begin()
     cleared.add(record(7))
     cleared.flush()
 
-    assert KeptFiles(memory, run=1).recall() == [record(7)]
+    assert KeptFiles(memory, max_tries=1).recall() == [record(7)]
 
 
-def test_no_page_is_larger_than_airflow_likes() -> None:
+def test_pages_stay_below_the_size_that_airflow_recommends() -> None:
     memory = Memory()
-    kept = KeptFiles(memory, run=0)
+    kept = KeptFiles(memory, max_tries=0)
     for number in range(PAGE_SIZE):
         kept.add(record(number))
 
@@ -96,9 +96,9 @@ def test_no_page_is_larger_than_airflow_likes() -> None:
 
 
 def test_without_a_store_nothing_is_kept() -> None:
-    kept = KeptFiles(None, run=0)
+    kept = KeptFiles(None, max_tries=0)
     kept.begin()
     kept.add(record(1))
     kept.flush()
 
-    assert KeptFiles(None, run=0).recall() is None
+    assert KeptFiles(None, max_tries=0).recall() is None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever one poll meets in the midst of good ones, everyone who waits gets the videos."""
+"""Whatever one poll meets between good ones, every wait gets its videos."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from airflow_provider_luma.client.errors import api_error
 from airflow_provider_luma.client.models import LumaTask, decode_tasks
 from airflow_provider_luma.exceptions import LumaConnectionError, LumaServerError
 from airflow_provider_luma.waiting import poller as poller_module
-from airflow_provider_luma.waiting.poller import shared_poll
+from airflow_provider_luma.waiting.poller import follow_shared
 from airflow_provider_luma.waiting.progress import Progress, WaitPolicy
-from airflow_provider_luma.waiting.schedule import PollResult
 from airflow_provider_luma.waiting.tracker import Tracker
 from tests.support.fake_relay import FakeCall, FakeRelay, FakeSettings, FakeTask
 from tests.support.virtual_time import VirtualLoop, run
@@ -142,35 +141,20 @@ class World:
         return await wait(connection, Progress.of(ids, answered=self.proven_in_a_worker))
 
 
-async def wait(connection: FakeSettings, progress: Progress, policy: WaitPolicy | None = None) -> str:
+async def wait(connection: FakeSettings, progress: Progress) -> str:
     """Wait as the trigger does; return the verdict."""
 
     async def load_settings() -> Any:
         return connection
 
-    tracker, verdict = Tracker(progress, policy or WaitPolicy(), logging.getLogger(__name__)), "waiting"
-
-    def take(answer: PollResult | None) -> Sequence[str]:
-        nonlocal verdict
-        if answer is not None:
-            tracker.take(
-                answer.tasks, asked=answer.asked, error=answer.error, answered=subscription.poller.proven
-            )
-        verdict = tracker.verdict(timed_out=subscription.timed_out)
-        return tracker.progress.open_ids if verdict == "waiting" else ()
-
-    with shared_poll(
+    return await follow_shared(
         "luma_default",
         load_settings,
-        progress.ids,
-        take,
+        Tracker(progress, WaitPolicy(), logging.getLogger(__name__)),
         interval=INTERVAL,
         deadline=EPOCH + 3 * HOURS,
         meter=METER,
-        answered=progress.answered,
-    ) as subscription:
-        await subscription.end()
-    return verdict
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +172,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     max_examples=int(os.environ.get("LUMA_ODD_POLLS", "300")),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-def test_any_answer_to_one_poll_after_one_that_worked_ends_nobody(
+def test_any_answer_to_one_poll_after_one_that_worked_ends_no_wait(
     odd: Odd, groups: list[list[str]], batch_size: int, proven_in_a_worker: bool
 ) -> None:
     world = World(odd, groups, batch_size, proven_in_a_worker)
@@ -208,10 +192,10 @@ def test_many_ids_reach_their_end_though_a_call_in_nearly_every_round_fails() ->
 
     async def main(loop: VirtualLoop) -> str:
         relay = FakeRelay(loop, dict.fromkeys(ids, FakeTask(ends_at=20 * INTERVAL)))
-        relay.trouble = lambda now: LumaServerError("boom", status=502) if rng.random() < 0.02 else None
+        relay.outage = lambda now: LumaServerError("boom", status=502) if rng.random() < 0.02 else None
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(poller_module, "time", SimpleNamespace(time=lambda: EPOCH + loop.time()))
-            connection = FakeSettings(relay, batch_size=10)
-            return await wait(connection, Progress.of(ids), WaitPolicy(max_poll_failures=3))
+            connection = FakeSettings(relay, batch_size=10, max_poll_failures=3)
+            return await wait(connection, Progress.of(ids))
 
     assert run(main) == "done"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -27,14 +27,14 @@ from airflow_provider_luma.exceptions import (
     LumaUnavailableError,
 )
 from airflow_provider_luma.waiting import poller as poller_module
+from airflow_provider_luma.waiting.calls import PollResult
 from airflow_provider_luma.waiting.poller import (
     MAX_CALLS,
-    MAX_SUSPECT_CALLS,
+    MAX_QUARANTINE_CALLS,
     Poller,
-    Subscription,
-    shared_poll,
+    shared_poller,
 )
-from airflow_provider_luma.waiting.schedule import PollResult
+from airflow_provider_luma.waiting.subscription import Subscription
 from tests.support.fake_relay import HANG_SECONDS, NOBODYS, FakeRelay, FakeSettings, FakeTask
 from tests.support.virtual_time import VirtualLoop, run
 
@@ -101,25 +101,21 @@ class Stage:
             self.relay.tasks.setdefault(task_id, TASK)
         heard = self.heard.setdefault(ids[0], [])
 
-        def take(answer: PollResult | None) -> list[str]:
+        def on_answer(_: Subscription, answer: PollResult | None) -> list[str]:
             heard.append((self.loop.time(), answer))
             return [] if until(answer) else ids
 
-        with shared_poll(
-            connection,
-            self.load_settings,
-            ids,
-            take,
-            interval=interval,
-            deadline=EPOCH + deadline,
-            meter=self.meter,
-            answered=answered,
-        ) as subscription:
+        with (
+            shared_poller(connection, self.load_settings, self.meter) as poller,
+            poller.subscribe(
+                ids, on_answer, interval=interval, deadline=EPOCH + deadline, answered=answered
+            ) as subscription,
+        ):
             await subscription.end()
         return heard[-1][1]
 
     @asynccontextmanager
-    async def waiting(self, *waits: Awaitable[Any]) -> AsyncIterator[list[asyncio.Future[Any]]]:
+    async def waiting(self, *waits: Awaitable[Any]) -> AsyncIterator[Sequence[asyncio.Future[Any]]]:
         tasks = [asyncio.ensure_future(wait) for wait in waits]
         await asyncio.sleep(0)
         try:
@@ -255,7 +251,7 @@ class TestSharing:
         play(scenario)
         assert seen == ["nobody's"]
 
-    def test_an_answer_is_taken_in_in_the_context_of_whoever_waits_for_it(self, play: Play) -> None:
+    def test_an_answer_is_taken_in_in_the_context_of_its_wait(self, play: Play) -> None:
         whose: ContextVar[str] = ContextVar("whose", default="nobody's")
         seen = []
 
@@ -281,7 +277,7 @@ class TestSharing:
         caplog.set_level(logging.DEBUG, "airflow_provider_luma.waiting.poller")
 
         async def scenario(stage: Stage) -> None:
-            stage.relay.trouble = lambda now: LumaServerError("boom", status=500) if now > 15 else None
+            stage.relay.outage = lambda now: LumaServerError("boom", status=500) if now > 15 else None
             async with stage.waiting(stage.wait(f"t{n}" for n in range(150)), stage.wait("u")):
                 await asyncio.sleep(22)
             assert stage.meter.counters == {
@@ -308,7 +304,7 @@ class TestIsolation:
             for n in range(399):
                 times, errors = stage.times(f"t{n}"), stage.errors(f"t{n}")
                 gaps = [after - before for before, after in zip([0.0, *times], times, strict=False)]
-                # Some share a call with it at first; nobody shares it for long.
+                # Some share a call with it at first; none does for long.
                 assert max(gaps) <= HANG_SECONDS + 10 + 1
                 assert sum(error is not None for error in errors) <= 3
                 assert max(gaps[12:]) <= 10 + 1
@@ -330,14 +326,14 @@ class TestIsolation:
                     for task_id in call.ids
                     if task_id in bad
                 )
-                assert sum(slots.values()) <= MAX_SUSPECT_CALLS + 1
+                assert sum(slots.values()) <= MAX_QUARANTINE_CALLS + 1
             times = [time for time, answer in stage.heard["good"] if answer and not answer.error]
             late = [time for time in times if time > 600]
             assert max(after - before for before, after in pairwise(late)) <= 11
 
         play(scenario)
 
-    def test_a_hundred_thousand_ids_of_one_waiter_hold_up_nobody(self, play: Play) -> None:
+    def test_a_hundred_thousand_ids_of_one_waiter_delay_no_other(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             stage.relay.latency = 0.3
             async with stage.waiting(stage.wait(f"m{n}" for n in range(100_000)), stage.wait("few")):
@@ -348,9 +344,7 @@ class TestIsolation:
 
         play(scenario)
 
-    def test_an_unexpected_error_of_a_call_reaches_those_whom_it_served_and_nobody_else(
-        self, play: Play
-    ) -> None:
+    def test_an_unexpected_error_of_a_call_reaches_its_waiters_alone(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             def break_it(ids: list[str]) -> None:
                 if "t1" in ids:
@@ -383,7 +377,7 @@ class TestIsolation:
 
         play(scenario)
 
-    def test_a_bug_in_the_schedule_reaches_everyone_and_the_next_waiter_starts_afresh(
+    def test_a_bug_in_the_schedule_fails_every_wait_and_the_next_one_starts_afresh(
         self, play: Play, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async def scenario(stage: Stage) -> None:
@@ -400,7 +394,7 @@ class TestIsolation:
 
         play(scenario)
 
-    def test_whoever_stays_after_the_loop_broke_does_not_hang_the_newcomer(self, play: Play) -> None:
+    def test_a_waiter_left_after_the_loop_broke_does_not_block_a_new_one(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             stage.settings = KeyError("settings")
             poller = Poller(stage.load_settings, meter=stage.meter)
@@ -416,12 +410,12 @@ class TestIsolation:
         play(scenario)
 
 
-class TestRelayTrouble:
+class TestFailingRelay:
     def test_retry_after_holds_back_the_calls_that_queue_up_already(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             busy = LumaBusyError("busy", status=429, retry_after=60)
             stage.settings = replace(stage.relay.settings, batch_size=1)
-            stage.relay.trouble = lambda now: busy if now < 20 else None
+            stage.relay.outage = lambda now: busy if now < 20 else None
             async with stage.waiting(*(stage.wait(f"t{n}") for n in range(50))):
                 await asyncio.sleep(65)
                 assert len(stage.relay.calls) <= MAX_CALLS
@@ -434,7 +428,7 @@ class TestRelayTrouble:
     def test_a_relay_that_is_down_is_asked_ever_more_rarely_and_then_served_again(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             boom = LumaServerError("boom", status=503)
-            stage.relay.trouble = lambda now: boom if now < 500 else None
+            stage.relay.outage = lambda now: boom if now < 500 else None
             async with stage.waiting(stage.wait("t1"), stage.wait("t2")):
                 await asyncio.sleep(700)
             assert 7 <= len(stage.relay.asked_between(0, 500)) <= 12
@@ -443,16 +437,16 @@ class TestRelayTrouble:
 
         play(scenario)
 
-    def test_while_nobody_gets_through_the_connection_is_read_again(self, play: Play) -> None:
+    def test_while_no_call_gets_through_the_connection_is_read_again(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
-            stage.relay.trouble = lambda now: (
+            stage.relay.outage = lambda now: (
                 None if stage.relay.calls[-1].key == "mended" else LumaServerError("boom", status=500)
             )
             async with stage.waiting(stage.wait("t1")):
                 await asyncio.sleep(15)
                 stage.relay.key = "mended"
                 stage.settings = replace(stage.relay.settings, api_key="mended")
-                stage.relay.trouble = lambda now: None
+                stage.relay.outage = lambda now: None
                 await asyncio.sleep(15)
             assert [call.key for call in stage.relay.calls] == ["key", "mended"]
             assert stage.errors("t1")[1] is None
@@ -471,7 +465,7 @@ class TestRelayTrouble:
 
 
 class TestWrongKey:
-    def test_a_rotated_key_is_found_in_the_connection_and_nobody_notices(self, play: Play) -> None:
+    def test_a_rotated_key_is_read_from_the_connection_and_no_wait_fails(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             stage.settings = replace(stage.relay.settings, batch_size=1)
             async with stage.waiting(*(stage.wait(f"t{n}") for n in range(20))):
@@ -485,7 +479,9 @@ class TestWrongKey:
 
         play(scenario)
 
-    def test_everyone_fails_with_the_one_error_due_or_not_after_one_more_look(self, play: Play) -> None:
+    def test_every_wait_fails_with_the_one_error_due_or_not_after_the_connection_is_read_again(
+        self, play: Play
+    ) -> None:
         async def scenario(stage: Stage) -> None:
             stage.settings = replace(stage.relay.settings, batch_size=1, api_key="wrong")
             waits = [stage.wait(f"t{n}", until=bool) for n in range(20)]
@@ -498,7 +494,7 @@ class TestWrongKey:
 
         play(scenario)
 
-    def test_a_rotated_key_that_is_wrong_as_well_fails_everyone(self, play: Play) -> None:
+    def test_a_rotated_key_that_is_wrong_as_well_fails_every_wait(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             async with stage.waiting(stage.wait("t1", until=failed)) as [wait]:
                 await asyncio.sleep(15)
@@ -510,7 +506,7 @@ class TestWrongKey:
 
         play(scenario)
 
-    def test_whoever_stays_gets_through_when_the_key_is_mended_later(self, play: Play) -> None:
+    def test_a_waiter_that_stays_gets_through_when_the_key_is_corrected_later(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             stage.relay.key = "another"
             async with stage.waiting(stage.wait("t1")):
@@ -523,12 +519,12 @@ class TestWrongKey:
 
 
 class TestRefusalsAfterPollsThatWorked:
-    """Valid keys are refused now and then; one such answer must not end everyone on the connection."""
+    """Valid keys are refused now and then; one such answer must not end all waits on the connection."""
 
     def test_those_whom_it_served_count_a_failed_poll_and_the_others_hear_nothing(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             refusal = LumaAuthError("The relay refuses the API key.", status=401, well_formed=True)
-            stage.relay.trouble = lambda now: refusal if 15 < now < 25 else None
+            stage.relay.outage = lambda now: refusal if 15 < now < 25 else None
             waits = [stage.wait(f"t{n}") for n in range(50)]
             async with stage.waiting(*waits, stage.wait("later", interval=1000)):
                 await asyncio.sleep(45)
@@ -540,11 +536,11 @@ class TestRefusalsAfterPollsThatWorked:
     def test_a_poll_in_a_worker_proves_the_connection_before_the_first_one_here(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             refusal = LumaAuthError("The relay refuses the API key.", status=401, well_formed=True)
-            stage.relay.trouble = lambda now: refusal if now < 15 else None
+            stage.relay.outage = lambda now: refusal if now < 15 else None
             waits = stage.wait("t1", answered=True), stage.wait("t2"), stage.wait("t3", interval=1000)
             async with stage.waiting(*waits):
                 await asyncio.sleep(5)
-                assert stage.poller.proven
+                assert stage.poller.relay.proven
                 await asyncio.sleep(20)
             assert stage.errors("t1") == stage.errors("t2") == [refusal, None]
             assert stage.errors("t3") == []
@@ -555,13 +551,13 @@ class TestRefusalsAfterPollsThatWorked:
         async def scenario(stage: Stage) -> None:
             async with stage.waiting(stage.wait("t1", interval=100)):
                 await asyncio.sleep(105)
-                assert stage.poller.proven
+                assert stage.poller.relay.proven
                 stage.relay.key = "another"
                 stage.settings = replace(stage.relay.settings, api_key="mistyped")
                 async with stage.waiting(stage.wait("t2", until=bool)) as [newcomer]:
                     answer = await newcomer
                     assert isinstance(answer.error, LumaAuthError)
-                assert not stage.poller.proven
+                assert not stage.poller.relay.proven
             assert stage.errors("t1") == [None]
 
         play(scenario)
@@ -599,7 +595,7 @@ class TestRefusedCalls:
     ) -> None:
         async def scenario(stage: Stage) -> None:
             refusal = LumaRequestError("not like this", status=400, well_formed=True)
-            stage.relay.trouble = lambda now: refusal
+            stage.relay.outage = lambda now: refusal
             async with stage.waiting(*(stage.wait(f"t{n}") for n in range(400))):
                 await asyncio.sleep(15)
                 assert len(stage.relay.calls) == 4 + 1
@@ -611,7 +607,7 @@ class TestRefusedCalls:
     def test_when_it_can_not_be_found_out_nothing_is_held_against_an_id(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             away = LumaServerError("boom", status=502)
-            stage.relay.trouble = lambda now: (
+            stage.relay.outage = lambda now: (
                 away if stage.relay.calls[-1].ids == (NOBODYS,) else LumaRequestError("bad", status=400)
             )
             async with stage.waiting(stage.wait("t1")):
@@ -623,7 +619,7 @@ class TestRefusedCalls:
 
 class TestConnection:
     @pytest.mark.parametrize("interval", [10, 1000])
-    def test_a_connection_that_cannot_be_used_fails_everyone(self, play: Play, interval: float) -> None:
+    def test_a_connection_that_cannot_be_used_fails_every_wait(self, play: Play, interval: float) -> None:
         async def scenario(stage: Stage) -> None:
             stage.settings = LumaConfigError("The API key is missing.")
             waits = stage.wait("t1", until=bool), stage.wait("t2", interval=interval, until=bool)
@@ -640,9 +636,9 @@ class TestConnection:
             stage.settings = LumaUnavailableError("The API server is away.")
             async with stage.waiting(stage.wait("t1"), stage.wait("t2")):
                 await asyncio.sleep(15)
-                trouble, stage.settings = stage.settings, stage.relay.settings
+                outage, stage.settings = stage.settings, stage.relay.settings
                 await asyncio.sleep(15)
-            assert stage.errors("t1") == stage.errors("t2") == [trouble, None]
+            assert stage.errors("t1") == stage.errors("t2") == [outage, None]
 
         play(scenario)
 
@@ -663,9 +659,9 @@ class TestConnection:
         async def scenario(stage: Stage) -> None:
             stage.settings = replace(stage.relay.settings, max_poll_failures=3)
             async with stage.waiting(stage.wait("t1")):
-                assert stage.poller.max_poll_failures == 20
+                assert stage.poller.relay.max_poll_failures == 20
                 await asyncio.sleep(15)
-                assert stage.poller.max_poll_failures == 3
+                assert stage.poller.relay.max_poll_failures == 3
 
         play(scenario)
 
@@ -679,9 +675,9 @@ class TestDeadline:
 
         play(scenario)
 
-    def test_nobody_waits_for_a_relay_that_is_backed_off_from(self, play: Play) -> None:
+    def test_a_deadline_is_kept_while_rounds_back_off(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
-            stage.relay.trouble = lambda now: LumaServerError("boom", status=500)
+            stage.relay.outage = lambda now: LumaServerError("boom", status=500)
             await stage.wait("t1", deadline=200)
             assert stage.loop.time() == 201
 
@@ -694,7 +690,7 @@ class TestDeadline:
         async def scenario(stage: Stage) -> None:
             stage.relay.tasks["t1"] = FakeTask(ends_at=ends_at)
             busy = LumaBusyError("busy", status=429, retry_after=3600)
-            stage.relay.trouble = lambda now: busy if now < 100 else None
+            stage.relay.outage = lambda now: busy if now < 100 else None
             await stage.wait("t1", deadline=200)
             assert [call.at for call in stage.relay.calls] == pytest.approx([10.5, 200], abs=0.5)
             assert stage.errors("t1") == [busy, None]
@@ -702,7 +698,7 @@ class TestDeadline:
 
         play(scenario)
 
-    def test_a_call_that_is_under_way_is_waited_for(self, play: Play) -> None:
+    def test_a_call_in_flight_is_waited_for(self, play: Play) -> None:
         async def scenario(stage: Stage) -> None:
             stage.relay.latency = 25
             stage.relay.tasks["t1"] = FakeTask(ends_at=0)
@@ -761,11 +757,11 @@ def hear(poller: Poller, task_id: str) -> Iterator[tuple[list[PollResult | None]
     """Wait for the first answer."""
     heard: list[PollResult | None] = []
 
-    def take(answer: PollResult | None) -> list[str]:
+    def on_answer(_: Subscription, answer: PollResult | None) -> list[str]:
         heard.append(answer)
         return []
 
-    with poller.subscribe([task_id], take, interval=10, deadline=EPOCH + NEVER) as subscription:
+    with poller.subscribe([task_id], on_answer, interval=10, deadline=EPOCH + NEVER) as subscription:
         yield heard, subscription
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is asked for when, and in which calls: values in, values out."""
+"""Which ids are polled when, and in which calls: values in, values out."""
 
 from __future__ import annotations
 
@@ -25,15 +25,10 @@ from airflow_provider_luma.exceptions import (
     LumaServerError,
     LumaTaskNotFoundError,
 )
-from airflow_provider_luma.waiting.schedule import (
-    MAX_BACKOFF,
-    MAX_SUSPECT_BATCHES,
-    Call,
-    PollResult,
-    Schedule,
-    Waiter,
-    spread,
-)
+from airflow_provider_luma.waiting.backoff import MAX_BACKOFF
+from airflow_provider_luma.waiting.calls import Call, PollResult, Waiter
+from airflow_provider_luma.waiting.quarantine import MAX_QUARANTINE_BATCHES
+from airflow_provider_luma.waiting.schedule import Schedule, spread
 
 NEVER = 1e9
 JITTER = 0.5
@@ -86,7 +81,7 @@ class Clock:
         ids = self.schedule.take_turn(call)
         error = error or self.down or next((self.poison[id_] for id_ in ids if id_ in self.poison), None)
         if isinstance(error, LumaRequestError) and not self.refuses_all:
-            self.probes += self.schedule.in_doubt(call, error)
+            self.probes += self.schedule.needs_check(call, error)
             return self.schedule.refuse(call, error, now=self.now)
         if error is not None:
             return self.schedule.fail(call, error, now=self.now)
@@ -116,9 +111,9 @@ def clock() -> Clock:
 
 
 class TestRounds:
-    def test_nobody_waiting_means_no_round(self, clock: Clock) -> None:
+    def test_without_waiters_there_is_no_round(self, clock: Clock) -> None:
         assert clock.schedule.next_round() == inf
-        assert len(clock.schedule) == 0
+        assert clock.schedule.open_ids == set()
 
     def test_the_first_answer_comes_one_interval_after_joining_and_a_little_jitter(
         self, clock: Clock
@@ -136,7 +131,7 @@ class TestRounds:
     def test_while_a_waiter_is_being_served_it_has_no_next_round(self, clock: Clock) -> None:
         waiter = clock.join("t1")
         clock.begin()
-        assert waiter.being_served
+        assert waiter.calls
         assert clock.schedule.next_round() == inf
 
     def test_an_id_that_the_relay_leaves_out_was_asked_for_all_the_same(self, clock: Clock) -> None:
@@ -146,7 +141,7 @@ class TestRounds:
             waiter: PollResult(tasks(["t2"]), ["t1", "t2"], None)
         }
 
-    def test_a_task_that_nobody_asked_for_reaches_nobody(self, clock: Clock) -> None:
+    def test_a_task_that_was_not_polled_reaches_no_waiter(self, clock: Clock) -> None:
         waiter = clock.join("t1")
         [call] = clock.begin()
         answers = clock.schedule.succeed(call, tasks(["t1", "stranger"]), now=clock.now)
@@ -230,7 +225,9 @@ class TestSharing:
         assert answers[one].asked == ["one"]
         assert answers[two].asked == ["shared"]
 
-    def test_whoever_is_due_while_its_id_is_under_way_takes_that_calls_answer(self, clock: Clock) -> None:
+    def test_a_waiter_that_is_due_while_its_id_is_in_flight_gets_that_calls_answer(
+        self, clock: Clock
+    ) -> None:
         one = clock.join("shared")
         clock.now += 5
         two = clock.join("shared")
@@ -245,7 +242,7 @@ class TestSharing:
         clock.join(["two", "three"])
         calls = clock.begin()
         assert calls[0].ids[:3] == ["one", "two", "three"]
-        assert [call.rank for call in calls] == [1, *[100] * 10]
+        assert [call.priority for call in calls] == [1, *[100] * 10]
 
     def test_a_place_in_the_round_does_not_go_back_when_others_settle(self, clock: Clock) -> None:
         waiters = [clock.join([f"a{n}", f"b{n}", f"c{n}"]) for n in range(50)]
@@ -286,7 +283,7 @@ class TestIntervals:
         clock.join("t1", interval=15, deadline=1004)
         assert clock.schedule.next_round() == 1004
 
-    def test_deadlines_one_after_the_other_do_not_make_rounds_for_everyone(self, clock: Clock) -> None:
+    def test_deadlines_one_after_the_other_make_no_common_rounds(self, clock: Clock) -> None:
         for n in range(100):
             clock.join(f"t{n}", interval=50, deadline=1060 + n / 10)
         clock.served_until(1075)
@@ -299,7 +296,7 @@ class TestIntervals:
 
 
 class TestLeaving:
-    def test_whoever_has_left_is_not_asked_for(self, clock: Clock) -> None:
+    def test_the_ids_of_a_waiter_that_left_are_not_polled(self, clock: Clock) -> None:
         one, two = clock.join("one"), clock.join("two")
         clock.schedule.leave(one)
         assert list(clock.round()) == [two]
@@ -335,9 +332,9 @@ class TestLeaving:
         assert clock.schedule.take_turn(call) == ["two"]
         clock.begin()
         assert list(clock.end(call)) == [two]
-        assert late.being_served
+        assert late.calls
 
-    def test_leaving_in_mid_flight_keeps_the_answer_from_whoever_left(self, clock: Clock) -> None:
+    def test_a_waiter_that_leaves_in_flight_gets_no_answer(self, clock: Clock) -> None:
         one, two = clock.join("shared"), clock.join("shared")
         [call] = clock.begin()
         clock.schedule.leave(one)
@@ -384,7 +381,7 @@ class TestPoisonousIds:
         clock.poison = dict.fromkeys(names(11), BOOM)
         assert self.rounds_until_alone(clock, waiters) <= 13
 
-    def test_one_in_every_batch_stops_nobody_for_long(self) -> None:
+    def test_one_in_every_batch_delays_no_waiter_for_long(self) -> None:
         clock = Clock(batch_size=10)
         waiters = {task_id: clock.join(task_id) for task_id in names(80)}
         clock.poison = dict.fromkeys(names(80)[::10], BOOM)
@@ -412,7 +409,7 @@ class TestPoisonousIds:
         self.rounds_until_alone(clock, waiters)
         clock.schedule.leave(waiters["t137"])
         clock.round()
-        assert clock.schedule._levels == {}
+        assert clock.schedule.quarantine.depths == {}
 
     def test_however_many_they_are_a_round_stays_bounded(self, clock: Clock) -> None:
         for task_id in names(2000):
@@ -420,7 +417,7 @@ class TestPoisonousIds:
         clock.poison = dict.fromkeys(names(2000)[::7], BOOM)
         for _ in range(40):
             clock.round()
-        assert max(map(len, clock.sizes)) <= 20 + 2 * MAX_SUSPECT_BATCHES
+        assert max(map(len, clock.sizes)) <= 20 + 2 * MAX_QUARANTINE_BATCHES
 
     def test_a_relay_that_fails_at_random_is_not_asked_much_more_for_it(self, clock: Clock) -> None:
         rng = seeded()
@@ -429,12 +426,12 @@ class TestPoisonousIds:
         for _ in range(50):
             for call in clock.begin():
                 clock.end(call, BOOM if rng.random() < 0.5 else None)
-        assert sum(map(len, clock.sizes)) <= 50 * (20 + 2 * MAX_SUSPECT_BATCHES)
+        assert sum(map(len, clock.sizes)) <= 50 * (20 + 2 * MAX_QUARANTINE_BATCHES)
 
     @pytest.mark.parametrize(
         "error", [LumaForbiddenError("no", status=403), LumaBusyError("busy", status=429), DOWN], ids=repr
     )
-    def test_an_error_that_no_id_causes_makes_no_id_suspect(self, clock: Clock, error: LumaError) -> None:
+    def test_an_error_that_no_id_causes_quarantines_no_id(self, clock: Clock, error: LumaError) -> None:
         clock.join(names(200))
         for _ in range(2):
             first, second = clock.begin()
@@ -480,24 +477,24 @@ class TestRefusedIds:
             answers = clock.round()
         assert answers == {waiter: PollResult({}, [task_id], None) for task_id, waiter in waiters.items()}
 
-    def test_whether_an_id_is_why_is_in_doubt_until_a_call_of_the_round_gets_through(
+    def test_whether_an_id_is_why_is_needs_check_until_a_call_of_the_round_gets_through(
         self, clock: Clock
     ) -> None:
         clock.join(names(300))
         first, second, third = clock.begin()
-        assert clock.schedule.in_doubt(first, BAD)
-        assert not clock.schedule.in_doubt(first, NO_SUCH)
-        assert not clock.schedule.in_doubt(first, BOOM)
+        assert clock.schedule.needs_check(first, BAD)
+        assert not clock.schedule.needs_check(first, NO_SUCH)
+        assert not clock.schedule.needs_check(first, BOOM)
         clock.end(second)
-        assert not clock.schedule.in_doubt(third, BAD)
+        assert not clock.schedule.needs_check(third, BAD)
 
-    def test_a_relay_that_refuses_every_call_makes_no_id_suspect(self, clock: Clock) -> None:
+    def test_a_relay_that_refuses_every_call_quarantines_no_id(self, clock: Clock) -> None:
         waiter = clock.join(names(100))
         clock.refuses_all, clock.down = True, BAD
         for _ in range(2):
             assert clock.round() == {waiter: PollResult({}, [], BAD)}
         assert clock.sizes == [[100]] * 2
-        assert clock.schedule.fruitless
+        assert clock.schedule.is_unanswered
 
     def test_one_refused_call_in_the_midst_of_good_ones_costs_its_waiters_one_poll(
         self, clock: Clock
@@ -518,7 +515,7 @@ class TestRefusedIds:
             clock.round()
         clock.schedule.leave(waiters["t0"])
         clock.round()
-        assert (clock.schedule._levels, clock.schedule._refused) == ({}, set())
+        assert (clock.schedule.quarantine.depths, clock.schedule.quarantine.refused) == ({}, set())
 
 
 class TestLastLook:
@@ -540,7 +537,7 @@ class TestLastLook:
         clock.schedule.leave(waiter)
         assert clock.schedule.next_round() == busy_until
 
-    def test_it_comes_while_nobody_gets_through(self, clock: Clock) -> None:
+    def test_it_comes_while_no_call_gets_through(self, clock: Clock) -> None:
         waiter = clock.join("t1", interval=15, deadline=1300)
         clock.down = BOOM
         while clock.now < 1300:
@@ -587,18 +584,18 @@ class TestRelayDown:
         clock.down = BOOM
         for _ in range(30):
             clock.round()
-        assert max(map(len, clock.sizes)) <= 10 + MAX_SUSPECT_BATCHES
-        assert sum(map(len, clock.sizes)) <= 30 * 10 + 10 * MAX_SUSPECT_BATCHES
+        assert max(map(len, clock.sizes)) <= 10 + MAX_QUARANTINE_BATCHES
+        assert sum(map(len, clock.sizes)) <= 30 * 10 + 10 * MAX_QUARANTINE_BATCHES
 
     def test_one_success_ends_the_back_off(self, clock: Clock) -> None:
         clock.join(names(10), interval=15)
         clock.down = BOOM
         for _ in range(8):
             clock.round()
-        assert clock.schedule.fruitless
+        assert clock.schedule.is_unanswered
         clock.down = None
         clock.round()
-        assert not clock.schedule.fruitless
+        assert not clock.schedule.is_unanswered
         assert clock.schedule.next_round() == clock.now + 15
 
     def test_the_many_failures_of_one_round_count_once(self, clock: Clock) -> None:
@@ -609,7 +606,7 @@ class TestRelayDown:
         clock.round()
         assert clock.now - before <= 15
 
-    def test_everyone_is_told_what_was_wrong(self, clock: Clock) -> None:
+    def test_every_waiter_gets_the_error(self, clock: Clock) -> None:
         waiters = [clock.join(task_id) for task_id in names(3)]
         clock.down = BOOM
         assert clock.round() == dict.fromkeys(waiters, PollResult({}, [], BOOM))
@@ -628,7 +625,7 @@ class TestRetryAfter:
     def busy(seconds: float) -> LumaBusyError:
         return LumaBusyError("busy", status=429, retry_after=seconds)
 
-    def test_it_holds_for_everyone(self, clock: Clock) -> None:
+    def test_it_holds_for_every_waiter(self, clock: Clock) -> None:
         clock.join("t1", interval=5)
         clock.join("t2", interval=7)
         error = self.busy(60)
@@ -659,7 +656,7 @@ class TestRetryAfter:
         clock.end(second, self.busy(2))
         assert clock.schedule.next_round() == clock.now + 60
 
-    def test_a_call_that_it_held_back_tells_why(self) -> None:
+    def test_a_call_that_it_held_back_has_its_error(self) -> None:
         clock = Clock(batch_size=1)
         waiter = clock.join(["t1", "t2"])
         first, second = clock.begin()
@@ -669,24 +666,24 @@ class TestRetryAfter:
 
 
 class TestFailEveryone:
-    def test_everyone_is_answered_due_or_not_and_calls_under_way_are_forgotten(self) -> None:
+    def test_every_waiter_is_answered_due_or_not_and_calls_in_flight_are_forgotten(self) -> None:
         clock = Clock(batch_size=1)
         error = LumaAuthError("wrong key", status=401)
         busy, idle = clock.join(["t1", "t2"]), clock.join("t3", interval=100)
         first, second = clock.begin()
         clock.end(first)
-        assert clock.schedule.fail_everyone(error) == {
+        assert clock.schedule.fail_all(error) == {
             busy: PollResult(tasks(["t1"]), ["t1"], error),
             idle: PollResult({}, [], error),
         }
         assert clock.schedule.take_turn(second) == []
         assert clock.schedule.succeed(second, tasks(["t2"]), now=clock.now) == {}
-        assert not busy.being_served
+        assert not busy.calls
 
-    def test_whoever_stays_is_served_again(self, clock: Clock) -> None:
+    def test_a_waiter_that_stays_is_served_again(self, clock: Clock) -> None:
         waiter = clock.join("t1")
         clock.begin()
-        clock.schedule.fail_everyone(LumaAuthError("wrong key", status=401))
+        clock.schedule.fail_all(LumaAuthError("wrong key", status=401))
         assert clock.round() == {waiter: PollResult(tasks(["t1"]), ["t1"], None)}
 
 
@@ -699,7 +696,7 @@ class TestFailUnanswered:
         )
         newcomer, idle = clock.join("t3"), clock.join("t4", interval=100)
         error = LumaAuthError("wrong key", status=401)
-        while newcomer.ids and not newcomer.being_served:
+        while newcomer.ids and not newcomer.calls:
             calls = clock.begin()
         answers: dict[Waiter, PollResult] = {}
         for call in calls:
@@ -718,7 +715,7 @@ class TestSpread:
         self, count: int, interval: float
     ) -> None:
         calls: list[Any] = list(range(count))
-        groups = spread(calls, interval, seeded(), abreast=4)
+        groups = spread(calls, interval, seeded(), concurrency=4)
         delays = [delay for delay, _ in groups]
         assert [call for _, group in groups for call in group] == calls
         assert all(len(group) <= 4 for _, group in groups)
@@ -730,24 +727,24 @@ class TestSpread:
     def test_a_place_in_time_depends_on_those_before_alone(self) -> None:
         many: list[Any] = list(range(100))
         before, after = (
-            [(delay, call) for delay, group in spread(calls, 15, seeded(), abreast=4) for call in group]
+            [(delay, call) for delay, group in spread(calls, 15, seeded(), concurrency=4) for call in group]
             for calls in (many, many[:50])
         )
         assert before[:50] == after
 
-    def test_no_calls_are_no_trouble(self) -> None:
-        assert spread([], 15, seeded(), abreast=4) == []
+    def test_no_calls_are_spread_to_nothing(self) -> None:
+        assert spread([], 15, seeded(), concurrency=4) == []
 
 
-def test_a_hundred_thousand_ids_of_one_waiter_delay_nobody() -> None:
+def test_a_hundred_thousand_ids_of_one_waiter_delay_no_other() -> None:
     clock = Clock()
     many = clock.join(names(100_000, "many"), interval=15)
     few = clock.join("few", interval=15)
     calls = clock.begin()
     assert len(calls) == 1001
-    assert [call for call in calls if few in call.waiters] == [min(calls, key=lambda call: call.rank)]
+    assert [call for call in calls if few in call.waiters] == [min(calls, key=lambda call: call.priority)]
     served: Callable[[Call], bool] = lambda call: few in clock.end(call)  # noqa: E731
     assert served(calls[0])
-    assert many.being_served
+    assert many.calls
     assert clock.schedule.next_round() == clock.now + 15
     assert [call.ids for call in clock.begin()] == [["few"]]

@@ -8,11 +8,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
-from airflow_provider_luma.client.models import LumaTask, TaskState
-from airflow_provider_luma.exceptions import LumaAuthError, LumaBusyError, LumaError, LumaServerError
+from airflow_provider_luma.client.api import LumaClient
+from airflow_provider_luma.client.models import LumaTask, Media, TaskState
+from airflow_provider_luma.exceptions import (
+    LumaAuthError,
+    LumaBusyError,
+    LumaError,
+    LumaInterruptedError,
+    LumaServerError,
+)
+from airflow_provider_luma.waiting.calls import PollResult
 from airflow_provider_luma.waiting.progress import Progress, WaitPolicy
-from airflow_provider_luma.waiting.tracker import Tracker
+from airflow_provider_luma.waiting.time_limit import TimeLimit
+from airflow_provider_luma.waiting.tracker import Tracker, follow
 
 BOOM = LumaServerError("boom", status=502)
 IDS = [f"t{n}" for n in range(1000)]
@@ -82,10 +92,10 @@ def test_a_relay_that_asks_for_a_pause_gets_it_from_all_calls() -> None:
 def test_how_many_failures_are_left_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     refusal = LumaAuthError("the key is wrong", status=401, well_formed=True)
     watching = tracker(["a"], answered=True)
-    watching.take_error(refusal)
-    watching.take_error(refusal)
-    watching.take({}, asked=["a"], error=refusal)
-    tracker(["a"]).take_error(refusal)
+    watching.on_error(refusal)
+    watching.on_error(refusal)
+    watching.on_answer(PollResult({}, ["a"], refusal))
+    tracker(["a"]).on_error(refusal)
 
     failures = [message for message in caplog.messages if "failed" in message]
     assert failures == [
@@ -94,3 +104,16 @@ def test_how_many_failures_are_left_stands_in_the_log(caplog: pytest.LogCaptureF
         "Polling the relay failed for a part of the ids: the key is wrong",
         "Polling the relay failed: the key is wrong",
     ]
+
+
+@pytest.mark.parametrize("where", ["poll", "pause"])
+def test_an_interrupted_wait_names_the_ids_that_keep_running(mocker: MockerFixture, where: str) -> None:
+    done = LumaTask(id="done-1", state=TaskState.COMPLETED, video=Media(url="https://cdn.test/a.mp4"))
+    client = mocker.create_autospec(LumaClient, instance=True, batch_size=100)
+    client.get_tasks.side_effect = [{"done-1": done}, KeyboardInterrupt]
+    mocker.patch("time.sleep", side_effect=[KeyboardInterrupt] if where == "pause" else None)
+
+    with pytest.raises(LumaInterruptedError, match=r"2 of 3 .*: open-2, open-3") as caught:
+        follow(client, tracker(["done-1", "open-2", "open-3"]), interval=1, limit=TimeLimit(seconds=60))
+
+    assert caught.value.task_ids == ("open-2", "open-3")
