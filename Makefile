@@ -7,13 +7,13 @@ PY := .venv/bin/python
 INSTALLED := .venv/.installed
 # Each worker imports Airflow and builds its API for tasks, which takes longer than what a third would save.
 PYTEST := $(PY) -m pytest -q -n 2 --dist worksteal
-# Nothing here ever touches ~/airflow.
+# No target touches ~/airflow.
 export AIRFLOW_HOME := $(CURDIR)/.airflow
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help
 help:  ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(INSTALLED)  ## Set up .venv with the pinned development environment
@@ -39,12 +39,12 @@ test-unit: $(INSTALLED)  ## Run the unit tests alone
 	@$(PYTEST) tests/unit
 
 .PHONY: test-browser
-test-browser: $(INSTALLED)  ## Look at the gallery in a live Airflow with a real browser
+test-browser: $(INSTALLED)  ## Test the gallery in a live Airflow with Chromium
 	@tools/install_chromium.sh
 	@$(PY) -m pytest -q tests/browser
 
 .PHONY: screenshots
-screenshots: $(INSTALLED)  ## Take the documentation's pictures anew
+screenshots: $(INSTALLED)  ## Take the screenshots of the documentation
 	@tools/install_chromium.sh
 	@LUMA_SCREENSHOTS=docs/images $(PY) -m pytest -q tests/browser -k TestScreenshots
 
@@ -53,8 +53,13 @@ test-system: $(INSTALLED)  ## Run the tests that start and crash a live Airflow
 	@$(PY) -m pytest -q tests/system
 
 .PHONY: lint
-lint: $(INSTALLED)  ## Check style and formatting
-	@ruff check --quiet . && ruff format --quiet --check . && echo "Style and format: fine"
+lint: $(INSTALLED)  ## Check style and format of Python, shell scripts and workflows
+	@ruff check --quiet . && ruff format --quiet --check .
+	@shellcheck .ci/run tools/*.sh && actionlint && echo "Style and format: fine"
+
+.PHONY: house
+house: $(INSTALLED)  ## Check the rules of CONTRIBUTING.md: names, docstrings, sizes, duplicates
+	@$(PY) tools/check_house.py && echo "House rules: fine"
 
 .PHONY: types
 types: $(INSTALLED) types-js  ## Check all types
@@ -72,7 +77,7 @@ test-js:  ## Run the unit tests of the gallery's scripts
 	@node --test tests/js/*.test.mjs
 
 .PHONY: build
-build: $(INSTALLED)  ## Build wheel and sdist into dist/ and check what is in them
+build: $(INSTALLED)  ## Build wheel and sdist into dist/ and check their contents
 	@rm -rf dist
 	@uv build --quiet --build-constraint constraints/airflow-3.3.2.txt --out-dir dist .
 	@$(PY) tools/check_dist.py dist
@@ -82,11 +87,15 @@ docs: $(INSTALLED)  ## Build the documentation into docs/_build/html
 	@$(PY) -m sphinx -E -W --keep-going -q -b html docs docs/_build/html
 	@echo "Documentation: docs/_build/html/index.html"
 
+.PHONY: release-check
+release-check: $(INSTALLED)  ## Carry out the release checklist up to the upload
+	@tools/release_check.sh
+
 .PHONY: constraints
-constraints: $(INSTALLED)  ## Pin the newest dependencies anew
+constraints: $(INSTALLED)  ## Pin the newest dependencies
 	@tools/compile_constraints.sh
 
 .PHONY: clean
-clean:  ## Remove everything that the other targets made
-	@rm -rf .venv .airflow demo-videos .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
+clean:  ## Remove everything that the other targets create
+	@rm -rf .venv .airflow .coverage* demo-videos .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How Sphinx builds these pages: ``make docs``."""
+"""Configure Sphinx, which ``make docs`` runs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if "AIRFLOW_HOME" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 from airflow_provider_luma import __version__
 
@@ -24,7 +25,7 @@ author = "the airflow-provider-luma contributors"
 project_copyright = author
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+extensions = ["luma_tables", "myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -33,7 +34,7 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"airflow-provider-luma {__version__}"
 html_copy_source = False
-# Prompts and outputs are not what one wants to paste.
+# The copied text leaves out the prompt.
 copybutton_prompt_text = "$ "
 
 add_module_names = False
@@ -41,7 +42,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_default_options = {"members": True}
-# What these name lives in other projects, and builds must not need a network.
+# These names belong to other projects, whose inventories a build without a network can't read.
 nitpicky = True
 nitpick_ignore_regex = [
     (
@@ -49,7 +50,7 @@ nitpick_ignore_regex = [
         r"(airflow|collections|datetime|enum|logging|msgspec|pathlib|requests|ssl|types|typing)(\..*)?",
     ),
     # Names that are imported for type checking alone.
-    ("py:class", r"ObjectStoragePath|OnExisting|timedelta|XComArg"),
+    ("py:class", r"ObjectStoragePath|OnExisting|TimeLimit|XComArg|timedelta"),
     # Bounds of a number's annotation.
     ("py:class", r"g[et]=.*"),
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check that a wheel holds the package's tracked files and nothing else, and that the sdist lacks nothing."""
+"""Check that a wheel contains exactly the package's tracked files, and that an sdist lacks none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_wheel(wheel: Path) -> list[str]:
     dist_info = next(name.split("/")[0] for name in names if name.endswith(".dist-info/METADATA"))
     expected = tracked(PACKAGE) | {f"{dist_info}/{name}" for name in METADATA}
     problems = [f"missing: {name}" for name in sorted((expected | REQUIRED) - names)]
-    problems += [f"doesn't belong: {name}" for name in sorted(names - expected)]
+    problems += [f"unexpected: {name}" for name in sorted(names - expected)]
     media = [name for name in names if name.startswith(f"{PACKAGE}/sandbox/media/")]
     if not {".mp4", ".jpg"} <= {Path(name).suffix for name in media}:
         problems.append("missing: the sandbox's videos and images")
@@ -45,7 +45,7 @@ def main(dist: Path) -> int:
         (file,) = dist.glob(pattern)
         problems = check(file)
         found += len(problems)
-        print(f"{file.name}: {'as it should be' if not problems else ''}")
+        print(f"{file.name}: {'complete' if not problems else ''}")
         for problem in problems:
             print(f"  {problem}")
     return 1 if found else 0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Pins everything that development and CI install: one file for each Airflow that .ci/run tests.
+# Pins everything that development and CI install, in one file for each Airflow that .ci/run tests.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -13,21 +13,22 @@ compile() {
     local airflow=$1 where="python_full_version < '$2' and sys_platform != 'win32'" pins
     shift 2
     echo "Pinning for Airflow $airflow"
-    # uv reads where the pins must hold from a project's own file alone, and that differs from Airflow to Airflow.
+    # uv reads the environments that pins must hold in only from pyproject.toml, and they differ by Airflow version.
     { cat pyproject.toml; printf '\n[tool.uv]\nenvironments = ["%s"]\n' "$where"; } >"$project/pyproject.toml"
     pins=$(cd "$project" && echo "apache-airflow==$airflow" | uv pip compile --quiet --universal \
         --python-version 3.11 --prerelease if-necessary-or-explicit \
         --no-annotate --custom-compile-command "make constraints" "$@" pyproject.toml -)
     # Otherwise every line would repeat the condition.
+    # shellcheck disable=SC2001  # A parameter expansion knows no ends of lines.
     sed "s/ ; $where\$//" <<<"$pins" >"constraints/airflow-$airflow.txt"
 }
 
 mkdir -p constraints
 compile 3.4.0b2 3.15 --group test
 compile 3.3.2 3.15 --group dev
-# Older ones break on dependencies that came long after them (3.2.2 on pydantic 2.14, 3.1.0 on structlog 25.5), so
-# they get those of their days. For 3.1.0 the package's own dependencies are at their declared minimum: that makes
-# the minimum a tested one.
+# Older versions break on dependencies that are much newer (3.2.2 on pydantic 2.14, 3.1.0 on structlog 25.5), so they
+# get the dependencies of their time. For 3.1.0 the package's own dependencies are at their declared minimum, so that
+# the minimum is tested.
 compile 3.2.2 3.15 --group test \
     --exclude-newer 2026-06-15 --exclude-newer-package apache-airflow-providers-common-compat=2026-11-01 \
     --exclude-newer-package pytest=2026-11-01

@@ -2,7 +2,7 @@
 """
 ``make demo-ui``: a live Airflow with the sandbox relay, the example Dags and some runs to look at.
 
-Everything is on 127.0.0.1 and lives in temporary folders; Ctrl-C ends and removes all of it.
+Everything listens on 127.0.0.1 and is in temporary folders; Ctrl-C stops and removes all of it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ MINUTES = 60
 
 def main() -> int:
     console = Console(highlight=False)
-    # A plain kill ends it as Ctrl-C does.
+    # Without this a plain kill would leave the processes behind.
     signal.signal(signal.SIGTERM, _interrupt)
-    # Moderation that comes late makes videos fail.
+    # Late moderation makes videos fail.
     sandbox = LumaSandbox(pending_seconds=4, processing_seconds=16, moderation="fail")
     try:
         with sandbox, console.status("Starting Airflow (about half a minute) …") as status:
@@ -40,19 +40,19 @@ def main() -> int:
                 show(console, airflow, sandbox, runs)
                 signal.pause()
     except KeyboardInterrupt:
-        console.print("\nEnded; nothing was left behind.")
+        console.print("\nStopped; nothing was left behind.")
     return 0
 
 
 def start_runs(airflow: LiveAirflow, sandbox: LumaSandbox) -> list[tuple[str, str, str]]:
-    """Trigger runs that come to different ends; tell their Dags, ids, and what becomes of them."""
+    """Trigger runs with different outcomes; return their Dag ids, run ids and outcomes."""
     scenes = [f"a lighthouse in a storm, scene {number}" for number in range(1, 5)]
     slow = [
         sandbox.add_task(prompt=prompt, completes_after=(20 + 5 * number) * MINUTES)
         for number, prompt in enumerate(scenes)
     ]
     wanted: list[tuple[str, dict[str, Any], str]] = [
-        ("example_luma_pipeline", {"prompts": PROMPTS}, "done within a minute"),
+        ("example_luma_pipeline", {"prompts": PROMPTS}, "succeeds within a minute"),
         ("example_luma_pipeline", {"prompts": [PROMPTS[0], "something nsfw"]}, "one video fails"),
         ("example_luma_wait", {"luma_task_ids": slow}, "waits for half an hour"),
     ]
@@ -65,11 +65,11 @@ def show(
     console.print(f"Airflow  {airflow.base_url}   user [b]admin[/b]   password [b]{airflow.password()}[/b]")
     console.print(f"Relay    {sandbox.base_url}")
     console.print(f"Videos   {airflow.base_url}/plugin/luma-videos   (Browse > Luma videos)")
-    table = Table("Dag", "Run", "What becomes of it", box=None)
+    table = Table("Dag", "Run", "Outcome", box=None)
     for run in runs:
         table.add_row(*run)
     console.print(table)
-    console.print("Ctrl-C ends everything.")
+    console.print("Press Ctrl-C to stop everything.")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

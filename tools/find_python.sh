@@ -23,5 +23,6 @@ for version in "$@"; do
         fi
     done
 done
-echo "No Python $(sed 's/ / or /g' <<<"$*") on this machine." >&2
+versions=$*
+echo "No Python ${versions// / or } on this machine." >&2
 exit 1

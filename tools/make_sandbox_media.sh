@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Makes the small films that the sandbox serves. Needs ffmpeg with libx264 (Debian: apt-get install ffmpeg).
+# Makes the small videos that the sandbox serves. Needs ffmpeg with libx264 (Debian: apt-get install ffmpeg).
 # Usage: tools/make_sandbox_media.sh [target directory]
 set -euo pipefail
 
 target=${1:-$(dirname "$0")/../airflow_provider_luma/sandbox/media}
 mkdir -p "$target"
 
-# Three films that nobody confuses at a glance: 640×352, 24 frames a second, 3 seconds, no sound.
+# Three videos that differ at a glance: 640×352, 24 frames a second, 3 seconds, no sound.
 sources=(
   "testsrc2=size=640x352:rate=24:duration=3"
   "gradients=size=640x352:rate=24:duration=3:c0=0x1b2a6b:c1=0xf2a65a:nb_colors=2:speed=0.03:seed=7"

@@ -1,30 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the guides say about names, options and numbers is what the code has."""
+"""The documentation states the names, options and numbers of the code."""
 
 from __future__ import annotations
 
 import inspect
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from airflow_provider_luma import exceptions
 from airflow_provider_luma.cli.definition import COMMANDS, EXIT_CODES, make_parser
 from airflow_provider_luma.connection_fields import EXTRA_FIELDS
 from airflow_provider_luma.download.options import DownloadOptions
 from airflow_provider_luma.operators.base import LumaSubmitOperator
 from airflow_provider_luma.sensors.luma import LumaTaskSensor
-from airflow_provider_luma.waiting import backoff, connection, poller
+from tests.support.sources import PACKAGE, ROOT, imported_names, load_module
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "airflow_provider_luma"
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("**/*.md"))
 
 
 def page(name: str) -> str:
     return (DOCS / name).read_text()
+
+
+def constant(package: str, name: str) -> object:
+    """Return a constant of a package, whichever of its modules defines it."""
+    modules = [
+        import_module(f"{PACKAGE.name}.{package}.{path.stem}") for path in (PACKAGE / package).glob("*.py")
+    ]
+    (value,) = {vars(module)[name] for module in modules if name in vars(module)}
+    return value
+
+
+def contributing() -> str:
+    return (ROOT / "CONTRIBUTING.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    pytest.importorskip("sphinx", reason="only the development environment has Sphinx")
+    return load_module(DOCS / "_ext" / "luma_tables.py")
 
 
 def shell_lines() -> list[tuple[str, str]]:
@@ -59,21 +79,97 @@ class TestCommandLine:
             assert f"| {code.value} | {meaning} |" in page("command-line.md")
 
 
-class TestQuickStart:
-    def test_the_page_has_every_field_of_the_connection_with_its_default(self) -> None:
-        text = page("quick-start.md")
+class TestGeneratedTables:
+    def test_the_reference_has_every_connection_field_with_its_default(self, tables: ModuleType) -> None:
+        rows = tables.connection_fields().splitlines()[2:]
 
-        for field in EXTRA_FIELDS:
-            (row,) = re.findall(rf"^\| `{field.name}` \|.*\| (.*)\|$", text, re.MULTILINE)
-            default = (
-                "" if field.default is None else f"{field.default:g}" if field.type != "string" else "`true`"
-            )
-            assert row.strip() == default
+        assert "{luma-connection-fields}" in page("reference/connection.md")
+        assert [row.split(" | ")[0] for row in rows] == [f"| `{field.name}`" for field in EXTRA_FIELDS]
+        assert [row.split(" | ")[2] for row in rows][:3] == ["`100`", "`5`", "`30`"]
+
+    def test_the_reference_has_every_error(self, tables: ModuleType) -> None:
+        kinds = {name for name in exceptions.__all__ if name.startswith("Luma")} - {"LumaError"}
+
+        assert "{luma-errors}" in page("reference/exceptions.md")
+        assert set(re.findall(r"exceptions\.(Luma\w+)`", tables.errors())) == kinds
+
+    @pytest.mark.parametrize(
+        ("error", "retried"),
+        [("LumaBusyError", "yes"), ("LumaConfigError", "no"), ("LumaDownloadError", "depends")],
+    )
+    def test_an_error_says_whether_it_is_retried(self, tables: ModuleType, error: str, retried: str) -> None:
+        (row,) = [row for row in tables.errors().splitlines() if f".{error}`" in row]
+
+        assert row.split(" | ")[1] == retried
+
+    def test_every_error_with_advice_is_one(self) -> None:
+        _, _, advice = page("reference/exceptions.md").partition("## What to do")
+
+        assert set(re.findall(r"`(Luma\w+)`", advice)) <= set(exceptions.__all__)
+
+
+class TestPublicInterface:
+    def test_every_name_that_is_public_is_there(self) -> None:
+        rows = re.findall(
+            r"^\| `(airflow_provider_luma[\w.]+)` \| (.*) \|$", page("public-interface.md"), re.MULTILINE
+        )
+
+        assert rows
+        for module, names in rows:
+            for name in re.findall(r"`(\w+)`", names):
+                assert hasattr(import_module(module), name), f"{module}.{name}"
+
+
+class TestDecisions:
+    #: Airflow's public interface, and what providers are told to use for every version of it.
+    PUBLIC = r"airflow\.(sdk\.\w+|providers\.common\.compat\..*|triggers\.base\..*|plugins_manager\..*)"
+
+    def test_the_record_names_every_import_that_airflow_calls_private(self) -> None:
+        record = page("decisions/0007-private-airflow-names.md")
+        used = {
+            name.rpartition(".")[0]
+            for path in PACKAGE.rglob("*.py")
+            for name in imported_names(path.read_text())
+            if name.startswith("airflow.") and not re.fullmatch(self.PUBLIC, name)
+        }
+        used |= set(re.findall(r'"(airflow\.[\w.]*stats)"', (PACKAGE / "version_compat.py").read_text()))
+
+        assert set(re.findall(r"`(airflow\.[\w.]+)`", record.partition("| name |")[2])) == used
+
+    def test_the_records_are_numbered_without_gaps(self) -> None:
+        numbers = [int(path.name[:4]) for path in sorted((DOCS / "decisions").glob("0*.md"))]
+
+        assert numbers == list(range(1, len(numbers) + 1))
+        for path in (DOCS / "decisions").glob("0*.md"):
+            assert path.read_text().startswith(f"# {int(path.name[:4])}. ")
+
+
+class TestProse:
+    @pytest.mark.parametrize("path", [*PAGES, *ROOT.glob("*.md")], ids=lambda path: path.name)
+    def test_every_link_to_a_file_leads_to_one(self, path: Path) -> None:
+        targets = re.findall(r"\]\(([^)#:]+)\)", path.read_text())
+
+        assert [target for target in targets if not (path.parent / target).exists()] == []
+
+    def test_every_recipe_names_files_that_are_there(self) -> None:
+        named = re.findall(r"`((?:airflow_provider_luma|docs|tests|tools)/[\w/.-]+)`", contributing())
+
+        assert [name for name in named if not (ROOT / name).exists()] == []
+
+    def test_every_make_target_that_is_named_is_one(self) -> None:
+        targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        texts = [(ROOT / "README.md").read_text(), contributing(), page("releasing.md")]
+        commands = [command for text in texts for command in re.findall(r"\bmake ([a-z -]+)`", text)]
+
+        assert {word for command in commands for word in command.split()} - targets == set()
+
+    def test_the_readme_is_short(self) -> None:
+        assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
 class TestWaiting:
     def test_the_page_has_every_metric(self) -> None:
-        source = inspect.getsource(poller) + inspect.getsource(connection)
+        source = "".join(path.read_text() for path in (PACKAGE / "waiting").glob("*.py"))
         used = set(re.findall(r'"(luma\.poller\.[a-z_]+)"', source))
 
         assert set(re.findall(r"`(luma\.poller\.[a-z_]+)`", page("waiting.md"))) == used
@@ -82,7 +178,7 @@ class TestWaiting:
         text = page("waiting.md")
         parameters = inspect.signature(LumaTaskSensor).parameters
 
-        assert (poller.MAX_CALLS, backoff.MAX_BACKOFF) == (4, 120)
+        assert (constant("waiting", "MAX_CALLS"), constant("waiting", "MAX_BACKOFF")) == (4, 120)
         assert "at most four calls at the same time" in text
         assert "up to two minutes apart" in text
         assert (parameters["missing_polls"].default, parameters["max_failed"].default) == (3, 0)
@@ -111,7 +207,7 @@ class TestArchitecture:
     def test_every_module_that_it_names_is_there(self) -> None:
         named = set(re.findall(r"\b[a-z_]+\.py\b", page("architecture.md")))
 
-        assert named <= {path.name for path in PACKAGE.rglob("*.py")}
+        assert named <= {path.name for path in PACKAGE.rglob("*.py")} | {"test_layers.py"}
 
     def test_it_names_every_package_and_every_module_of_the_core(self) -> None:
         text = page("architecture.md")

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from packaging.version import Version
 
 import airflow_provider_luma
 from airflow_provider_luma import version_compat
+from tests.support.sources import PACKAGE, imported_names
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -62,18 +62,6 @@ def pins(constraints: str) -> dict[str, Version]:
     }
 
 
-def imported_modules(source: str) -> set[str]:
-    """Return the full name of everything that a source file imports, at its top or in a function."""
-    modules = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.module, "a relative import"
-            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return modules
-
-
 DISTRIBUTIONS = packages_distributions()
 
 
@@ -91,9 +79,7 @@ def distribution_of(module: str) -> str:
 
 
 def imported_distributions() -> set[str]:
-    modules = set().union(
-        *(imported_modules(file.read_text()) for file in (ROOT / "airflow_provider_luma").rglob("*.py"))
-    )
+    modules = set().union(*(imported_names(file.read_text()) for file in PACKAGE.rglob("*.py")))
     foreign = {
         module
         for module in modules
@@ -136,7 +122,7 @@ class TestDependencies:
         ],
     )
     def test_an_import_names_its_distribution(self, source: str, distribution: str) -> None:
-        assert {distribution_of(module) for module in imported_modules(source)} == {distribution}
+        assert {distribution_of(module) for module in imported_names(source)} == {distribution}
 
     @pytest.mark.parametrize("name", REQUIREMENTS)
     def test_every_declared_minimum_is_what_the_oldest_environment_pins(self, name: str) -> None:
@@ -152,34 +138,6 @@ class TestDependencies:
         assert constraints == f"airflow-{pinned['apache-airflow']}.txt"
         for name, requirement in REQUIREMENTS.items():
             assert requirement.specifier.contains(pinned[name], prereleases=True)
-
-
-class TestImports:
-    @pytest.mark.parametrize(
-        "package",
-        ["", ".client", ".connection_fields", ".exceptions", ".get_provider_info", ".sandbox", ".waiting"],
-    )
-    def test_the_core_imports_no_airflow(self, package: str) -> None:
-        code = f"""
-import importlib, pkgutil, sys
-package = importlib.import_module("airflow_provider_luma{package}")
-if {package!r}:
-    for module in pkgutil.walk_packages(getattr(package, "__path__", []), package.__name__ + "."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-print(*sorted(name for name in sys.modules if name.partition(".")[0] == "airflow"))
-"""
-        assert run_python(code) == ""
-
-    def test_what_airflow_reads_at_every_start_imports_nothing_but_the_standard_library(self) -> None:
-        code = """
-import sys
-before = set(sys.modules)
-import airflow_provider_luma.get_provider_info
-added = {name.partition(".")[0] for name in set(sys.modules) - before}
-print(*sorted(added - sys.stdlib_module_names))
-"""
-        assert run_python(code) == "airflow_provider_luma"
 
 
 class TestFiles:
@@ -221,9 +179,3 @@ class TestFiles:
 
         assert sources
         assert without == []
-
-
-def run_python(code: str) -> str:
-    result = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
