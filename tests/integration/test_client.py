@@ -49,8 +49,10 @@ def sandbox(dialect: str) -> Iterator[LumaSandbox]:
 @pytest.fixture
 def client(sandbox: LumaSandbox) -> Iterator[LumaClient]:
     """A client that waits for any answer and retries nothing."""
-    patient = {"read_timeout": PATIENCE, "submit_timeout": PATIENCE}
-    with LumaClient(sandbox.base_url, API_KEY, **patient, max_retries=0) as client:
+    client = LumaClient(
+        sandbox.base_url, API_KEY, read_timeout=PATIENCE, submit_timeout=PATIENCE, max_retries=0
+    )
+    with client:
         yield client
 
 
