@@ -32,7 +32,7 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": _modules("triggers.luma"),
         "cli": ["airflow_provider_luma.cli.definition.get_luma_cli_commands"],
         "plugins": [
-            {"name": "luma", "plugin-class": "airflow_provider_luma.plugins.luma.LumaPlugin"},
+            {"name": "luma", "plugin-class": "airflow_provider_luma.plugins.gallery.LumaPlugin"},
         ],
         "extra-links": ["airflow_provider_luma.links.luma.LumaVideosLink"],
         "transfers": [

@@ -10,7 +10,7 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
-from airflow_provider_luma.plugins.luma import URL_PREFIX, LumaPlugin
+from airflow_provider_luma.plugins.gallery import URL_PREFIX, LumaPlugin
 from airflow_provider_luma.plugins.static_files import FOLDER
 from airflow_provider_luma.sandbox import LumaSandbox
 from tests.browser.viewer import Viewer, run_path, wait_until_played

@@ -13,7 +13,7 @@ from airflow_provider_luma.operators.generate import (
     LumaGenerateVideoOperator,
     LumaGenerateVideosOperator,
 )
-from airflow_provider_luma.plugins.luma import TASK_ROUTE
+from airflow_provider_luma.plugins.gallery import TASK_ROUTE
 from airflow_provider_luma.sensors.luma import LumaTaskSensor
 
 

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from airflow_provider_luma.get_provider_info import get_provider_info
 from airflow_provider_luma.links.luma import GALLERY_ROUTE
-from airflow_provider_luma.plugins.luma import RECENT_ROUTE, RUN_ROUTE, TASK_ROUTE, URL_PREFIX, LumaPlugin
+from airflow_provider_luma.plugins.gallery import RECENT_ROUTE, RUN_ROUTE, TASK_ROUTE, URL_PREFIX, LumaPlugin
 from airflow_provider_luma.plugins.static_files import FOLDER
 
 ROOT = Path(__file__).parents[3]
@@ -85,7 +85,7 @@ class TestPlugin:
         """Every ``airflow`` command imports the plugins."""
         code = (
             "import sys; import airflow.plugins_manager; before = set(sys.modules); "
-            "import airflow_provider_luma.plugins.luma; "
+            "import airflow_provider_luma.plugins.gallery; "
             "print(*sorted(set(sys.modules) - before))"
         )
         result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -93,7 +93,7 @@ class TestPlugin:
         # If the package is installed, Airflow has already imported it.
         assert set(result.stdout.split()) - {"airflow_provider_luma"} == {
             "airflow_provider_luma.plugins",
-            "airflow_provider_luma.plugins.luma",
+            "airflow_provider_luma.plugins.gallery",
         }
 
 
