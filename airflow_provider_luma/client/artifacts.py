@@ -62,8 +62,7 @@ def missing_artifacts(task: LumaTask | None, artifacts: Sequence[str]) -> Missin
         return None
     reason = f" ({clean_text(task.failure_reason)})" if task.failure_reason else ""
     return MissingArtifacts(
-        f"{task.state}{reason}, no {' and no '.join(missing)}",
-        retryable=task.state is not TaskState.FAILED,
+        f"{task.state}{reason}, no {' and no '.join(missing)}", retryable=task.state is not TaskState.FAILED
     )
 
 

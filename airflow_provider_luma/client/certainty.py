@@ -171,5 +171,5 @@ def _is_success(document: Mapping[str, Any]) -> bool:
 
 
 def _looks_like_an_id(text: str) -> bool:
-    """Whether an unnamed text next to an unknown code is an id, and not a word such as ``failed``."""
+    """Return whether an unnamed text next to an unknown code is an id, and not a word such as ``failed``."""
     return len(text) >= 8 and re.search(r"\d", text) is not None

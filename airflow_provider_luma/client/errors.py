@@ -76,12 +76,7 @@ class ErrorDocument(NamedTuple):
 
 
 def api_error(
-    status: int,
-    headers: Mapping[str, str],
-    body: bytes,
-    *,
-    clean: Cleaner = clean_text,
-    sent: str = "",
+    status: int, headers: Mapping[str, str], body: bytes, *, clean: Cleaner = clean_text, sent: str = ""
 ) -> LumaApiError:
     """
     Build the error for an error answer: any non-2xx, or a 2xx whose body reports an error.
@@ -166,7 +161,7 @@ def _number(value: object) -> int | None:
 
 
 def _is_own_shape(document: Mapping[str, Any]) -> bool:
-    """Whether relays answer such documents; those of gateways in front of them look different."""
+    """Return whether relays answer such documents; those of gateways in front of them look different."""
     error, code = document.get("error"), document.get("code")
     if isinstance(error, dict) or isinstance(document.get("success"), bool):
         return True

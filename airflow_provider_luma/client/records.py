@@ -9,13 +9,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from airflow_provider_luma.client.tasks import MAX_URL, MAX_WORD, LumaTask, Media, TaskState, is_task_id
-from airflow_provider_luma.client.wire import (
-    WireArtifact,
-    WireRequest,
-    WireTask,
-    read_media,
-    read_reason,
-)
+from airflow_provider_luma.client.wire import WireArtifact, WireRequest, WireTask, read_media, read_reason
 from airflow_provider_luma.text import MAX_PROMPT, MAX_TEXT, clean_text
 
 log = logging.getLogger(__name__)

@@ -311,9 +311,7 @@ class Downloader:
         )
 
 
-def _take_completed(
-    pending: set[Future[FileRecord | FileFailure]],
-) -> Iterator[FileRecord | FileFailure]:
+def _take_completed(pending: set[Future[FileRecord | FileFailure]]) -> Iterator[FileRecord | FileFailure]:
     """Wait for at least one future, remove those that are completed, and yield their results."""
     completed, _ = wait(pending, return_when=FIRST_COMPLETED)
     pending -= completed

@@ -116,11 +116,7 @@ class Fetcher:
         :raises LumaInterruptedError: after :meth:`interrupt`.
         """
         receiver = ResumableDownload(
-            kind,
-            max_bytes=self._options.max_bytes,
-            create=create,
-            checksum=self._checksum,
-            on_bytes=on_bytes,
+            kind, max_bytes=self._options.max_bytes, create=create, checksum=self._checksum, on_bytes=on_bytes
         )
         try:
             self._try_each_url(get_urls, receiver)

@@ -193,7 +193,7 @@ class ResumableDownload:
         return response.status != 416
 
     def _is_continuation(self, response: HTTPResponse, part: ContentRange) -> bool:
-        """Whether a response holds the next bytes of the same file, or says that there are none."""
+        """Return whether a response holds the next bytes of the same file, or says that there are none."""
         if self.received and _validator(response) not in (None, self._validator):
             return False
         if self._total is not None and part.total not in (None, self._total):
