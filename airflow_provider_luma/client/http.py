@@ -97,18 +97,14 @@ class RelaySession:
     """
     Call one relay with one key; safe to share between threads.
 
-    :param base_url: The relay's URL, see :func:`~airflow_provider_luma.client.address.parse_base_url`.
-    :param api_key: Sent as a bearer token to this URL, and nowhere else.
-    :param connect_timeout: Seconds to establish a connection.
+    The other parameters are those of :class:`~airflow_provider_luma.client.api.LumaClient`.
+
+    :param api_key: Sent as a bearer token to *base_url*, and nowhere else.
     :param read_timeout: Seconds until the answer to a read-only call begins, and again until it is complete.
         A call with its retries, but without the pauses between them, takes no longer than ``connect_timeout``
         and twice this.
-    :param submit_timeout: The same for a submit. A submit that runs into it has an unknown outcome, so the
-        default is two minutes, or ``read_timeout`` if that is longer.
-    :param verify: Whether to check the TLS certificate, or the path to a CA bundle to check it with.
-        ``REQUESTS_CA_BUNDLE`` and ``CURL_CA_BUNDLE`` apply when it is true.
-    :param proxies: Proxies by scheme as ``requests`` takes them; they win over those of the environment.
-    :param max_retries: How often to retry a read-only call after a passing fault.
+    :param verify: ``REQUESTS_CA_BUNDLE`` and ``CURL_CA_BUNDLE`` apply when it is true.
+    :param proxies: They win over those of the environment.
     :param max_body_bytes: The largest body to accept, whatever a call allows.
     :param pool_size: How many connections to keep for read-only calls.
     """

@@ -101,7 +101,7 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def is_public(address: IpAddress) -> bool:
-    """Return whether an address is in the public internet; IPv4 addresses mapped into IPv6 count as themselves."""
+    """Return whether an address is in the public internet; IPv4 mapped into IPv6 counts as itself."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)

@@ -176,7 +176,6 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         Return the progress after one answer: this very value when the answer changes nothing.
 
         :param answer: The tasks in the answer; an id that was polled and is missing here was left out.
-        :param policy: What is tolerated.
         :param asked: The ids that were polled. Default: all that were open.
         :param error: Why the others could not be polled.
         :param answered: Whether the connection is known to have worked, for example for another waiter.
