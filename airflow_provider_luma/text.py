@@ -21,7 +21,7 @@ MAX_PROMPT: Final = 6_000
 _SHOWN: Final = 120
 _SHOWN_OF_FIELDS: Final = 200
 # A shorter key is a placeholder such as "key", which ordinary words may contain.
-_SHORTEST_MASKED: Final = 8
+SHORTEST_MASKED: Final = 8
 _LONGEST_SPELLING: Final = 8
 _BLANKS: Final = re.compile("[\t-\r\x85\u2028\u2029]+")
 # Controls, soft hyphen, marks of direction, invisible operators, tags, and halves of surrogate pairs. The
@@ -41,7 +41,7 @@ class Cleaner:
 
     def __init__(self, secret: str = "") -> None:
         self._plain = secret
-        self._secret = _spellings(secret) if len(secret) >= _SHORTEST_MASKED else None
+        self._secret = _spellings(secret) if len(secret) >= SHORTEST_MASKED else None
         self._margin = _LONGEST_SPELLING * len(secret)
 
     def __call__(self, text: str, limit: int = MAX_TEXT) -> str:

@@ -28,13 +28,12 @@ from airflow_provider_luma.client.connections import Attempt, WatchedAdapter, at
 from airflow_provider_luma.client.errors import api_error
 from airflow_provider_luma.delays import MAX_RETRY_AFTER, delay_before_retry, parse_retry_after
 from airflow_provider_luma.exceptions import LumaConfigError, LumaConnectionError, LumaResponseError
-from airflow_provider_luma.text import Cleaner
+from airflow_provider_luma.text import SHORTEST_MASKED, Cleaner
 from airflow_provider_luma.validation import json_body, positive_seconds, shown, whole_number
 
 log = logging.getLogger(__name__)
 
 _PASSING_STATUSES: Final = (429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
-_SHORTEST_MASKED: Final = 8
 _BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 10.0
 _KIB: Final = 1024
@@ -241,9 +240,8 @@ class RelaySession:
             response.status_code,
             len(body),
         )
-        if len(self._api_key) >= _SHORTEST_MASKED:
-            # A relay may repeat the key in its answer; Cleaner masks its other spellings. A shorter key is a
-            # placeholder that ordinary words may contain.
+        if len(self._api_key) >= SHORTEST_MASKED:
+            # A relay may repeat the key in its answer; Cleaner masks its other spellings.
             body = body.replace(self._api_key.encode(), b"***")
         return Answer(response.status_code, response.headers, body)
 

@@ -142,9 +142,6 @@ class FileStore:
             os.fsync(file.fileno())
         file.close()
 
-    def _remove(self, path: str) -> None:
-        self._fs.rm_file(path)
-
     @contextmanager
     def _as_storage_error(self, what: str, name: str) -> Iterator[None]:
         """Raise any error of a store's library as one type of error."""
@@ -193,7 +190,7 @@ class PartialFile:
                 try:
                     self._file.close()
                 finally:
-                    self._store._remove(self._temporary)
+                    self._store._fs.rm_file(self._temporary)
             elif isinstance(self._file, AbstractBufferedFile):
                 # Closing it, as the garbage collector does, would make the part appear as a file.
                 self._file.closed = True
