@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from airflow_provider_luma.sandbox.faults.fault import CallName, Fault
-from airflow_provider_luma.sandbox.faults.registry import API, one_of, registered
+from airflow_provider_luma.sandbox.faults.fault import API, CallName, Fault, one_of, registered
 from airflow_provider_luma.sandbox.rewrites import (
     ID_BESIDE_ERROR_FORMS,
     ByteOrderMark,

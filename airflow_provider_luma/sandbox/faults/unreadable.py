@@ -9,8 +9,7 @@ import struct
 import zlib
 
 from airflow_provider_luma.sandbox.faults import bodies
-from airflow_provider_luma.sandbox.faults.fault import Fault
-from airflow_provider_luma.sandbox.faults.registry import API, MEDIA, registered
+from airflow_provider_luma.sandbox.faults.fault import API, MEDIA, Fault, registered
 
 _MIB = 1024 * 1024
 _GZIP = (("content-encoding", "gzip"),)
