@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pydantic
@@ -168,10 +169,7 @@ def main() -> None:
             ours: lambda: decode_tasks(bare),
             "ours, in the envelope": lambda: decode_tasks(answer["envelope"]),
             "ours, one malformed task": lambda: decode_tasks(answer["malformed"]),
-            **{
-                f"ours, one task with {name}": lambda name=name: decode_tasks(answer[name])
-                for name in ODD_PROMPTS
-            },
+            **{f"ours, one task with {name}": partial(decode_tasks, answer[name]) for name in ODD_PROMPTS},
             "json.loads alone": lambda: json.loads(bare),
             "pydantic: validate_json": lambda: PYDANTIC_TASKS.validate_json(bare),
             "json.loads + pydantic": lambda: PYDANTIC_TASKS.validate_python(json.loads(bare)),

@@ -148,17 +148,8 @@ class Sandbox:
         """
         if predicate is not None and self.remote is not None:
             raise ValueError("predicate can't be sent to another process; use ids= or containing=.")
-        rule = Rule(
-            call=call,
-            fault=fault,
-            predicate=predicate,
-            ids=frozenset(ids),
-            containing=containing,
-            times=times,
-            skip=skip,
-            accepted=accepted,
-        )
-        self._add_rule(rule)
+        conditions: Any = {"predicate": predicate, "ids": frozenset(ids), "containing": containing}
+        self._add_rule(Rule(call=call, fault=fault, times=times, skip=skip, accepted=accepted, **conditions))
 
     @verb("POST", "faults")
     def _add_rule(self, rule: Rule) -> None:

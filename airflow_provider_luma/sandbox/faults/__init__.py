@@ -22,4 +22,3 @@ from airflow_provider_luma.sandbox.faults.fault import random_faults as random_f
 from airflow_provider_luma.sandbox.faults.media import *
 from airflow_provider_luma.sandbox.faults.odd_answers import *
 from airflow_provider_luma.sandbox.faults.refusals import *
-from airflow_provider_luma.sandbox.faults.unreadable import *
