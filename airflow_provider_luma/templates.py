@@ -57,4 +57,5 @@ def _names_in(template: str) -> set[str]:
     try:
         return meta.find_undeclared_variables(Environment(autoescape=True).parse(template))
     except TemplateSyntaxError as error:
-        raise LumaConfigError(f"The template {template!r} can't be parsed: {error}.") from None
+        reason = str(error).rstrip(".")
+        raise LumaConfigError(f"The template {template!r} can't be parsed: {reason}.") from None
