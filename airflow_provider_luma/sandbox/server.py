@@ -147,7 +147,8 @@ class LumaSandbox(Sandbox):
 
         :raises OSError: It can't listen on its host and port.
         """
-        self._server.run(sockets=[self._open(on_ready)])
+        listener = self._open(on_ready)
+        self._server.run(sockets=[listener])
 
     def stop(self) -> None:
         """End ``serve``; safe from any thread."""
