@@ -201,12 +201,7 @@ class LumaSubmitOperator(BaseOperator):
 
     def _try(self, context: Context) -> Try:
         instance: Any = context["ti"]
-        return Try(
-            number=instance.try_number,
-            max_tries=instance.max_tries,
-            clears=getattr(context.get("dag_run"), "clear_number", None) or 0,
-            retries=self.retries or 0,
-        )
+        return Try(number=instance.try_number, max_tries=instance.max_tries)
 
     @contextmanager
     def _final_errors_fail_the_task(self, context: Context) -> Iterator[None]:

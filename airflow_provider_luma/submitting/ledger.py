@@ -55,14 +55,10 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
 
     :param number: Its number, from 1. It grows with each retry and with each clear.
     :param max_tries: How many retries Airflow counts for the task instance. A clear changes it.
-    :param clears: How often tasks of the Dag run were cleared.
-    :param retries: The task's ``retries``, as this try's version of the Dag has them.
     """
 
     number: int = 1
     max_tries: int = 0
-    clears: int = 0
-    retries: int = 0
 
     @property
     def is_last(self) -> bool:
@@ -74,15 +70,13 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
         Return whether this try certainly follows a clear, and not a retry of a try that had ended.
 
         A retry can follow an ended try as well: the worker may die before it reports the end, or a
-        ``post_execute`` may fail.
+        ``post_execute`` may fail. A clear sets ``max_tries`` to the number of the ended try plus ``retries``.
+        That is no change if ``retries`` was lowered to just that in the Dag, and nothing else that a worker
+        can see is certain then; what isn't certain counts as a retry, which never submits twice.
 
         :param ended: The previous try, which has written its end.
         """
-        if self.max_tries != ended.max_tries or ended.is_last:
-            return True
-        # A clear sets max_tries to the number of the ended try plus retries, which is no change if `retries`
-        # was lowered to just that in the Dag. Then only the Dag run's own count shows the clear.
-        return self.clears != ended.clears and self.max_tries == ended.number + self.retries
+        return self.max_tries != ended.max_tries or ended.is_last
 
 
 class _Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -77,7 +77,7 @@ class Histories(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.store = StateStore()
-        self.current = Try(number=1, max_tries=2, retries=2)
+        self.current = Try(number=1, max_tries=2)
         self.state = "running"
         # Whether the newest try wrote down that it ended; Airflow may not know it.
         self.ended = False
@@ -173,19 +173,8 @@ class Histories(RuleBasedStateMachine):
         if self.ended and on_clear == "restart":
             self.run += 1
         number = self.current.number
-        self.current = Try(
-            number=number + 1, max_tries=number + retries, clears=self.current.clears + 1, retries=retries
-        )
+        self.current = Try(number=number + 1, max_tries=number + retries)
         self._start(on_clear)
-
-    @precondition(lambda self: not self.ended)
-    @rule(retries=RETRIES)
-    def change_the_retries_of_the_dag(self, retries: int) -> None:
-        self.current = msgspec.structs.replace(self.current, retries=retries)
-
-    @rule()
-    def clear_another_task(self) -> None:
-        self.current = msgspec.structs.replace(self.current, clears=self.current.clears + 1)
 
     @invariant()
     def nothing_is_billed_twice(self) -> None:
