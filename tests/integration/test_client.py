@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from airflow_provider_luma.client import ExtensionRequest, GenerationRequest, LumaClient, TaskState
+from airflow_provider_luma.client.http import RelaySession
 from airflow_provider_luma.exceptions import (
     LumaAmbiguousSubmitError,
     LumaAuthError,
@@ -375,14 +375,13 @@ class TestReads:
         self, sandbox: LumaSandbox, task_id: str, call: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sandbox.fail_next(call, faults.hang())
-        send, timeouts = requests.Session.send, iter([0.5])
+        attempt, timeouts = RelaySession._attempt, iter([0.5])
 
-        def send_impatiently_at_first(session: requests.Session, request: Any, **options: Any) -> Any:
-            connect, read = options.pop("timeout")
-            return send(session, request, timeout=(connect, next(timeouts, read)), **options)
+        def impatient_at_first(session: RelaySession, timeout: float, seconds: float) -> Any:
+            return attempt(session, next(timeouts, timeout), seconds)
 
         with LumaClient(sandbox.base_url, API_KEY, read_timeout=PATIENCE) as client:
-            monkeypatch.setattr(requests.Session, "send", send_impatiently_at_first)
+            monkeypatch.setattr(RelaySession, "_attempt", impatient_at_first)
             assert READS[call](client, task_id)
 
         assert sandbox.count(call) == 2

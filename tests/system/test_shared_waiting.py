@@ -139,7 +139,7 @@ def test_nothing_is_lost_when_the_triggerer_is_killed_and_polls_are_shared(
     airflow.wait_for_run("limited", limited, timeout=300)
     check_limited(airflow, limited)
     # The deadline did not move with the triggerer: a wait that began again would have made more polls. Four
-    # may come besides those at each interval: the first two, before it is in step, the last, and a fence post.
+    # may come besides those at each interval: the first two, before it is in step, the last, and a fencepost.
     polls = [call for call in sandbox.calls if "never" in call.ids and call.monotonic > restarted_at]
     assert len(polls) <= max(0, limited_since + LIMIT - restarted_at) / INTERVAL + 4
 
