@@ -8,13 +8,9 @@ import re
 import time
 from typing import Final
 
+# A date far away would raise OverflowError in each of the scheduler's loops and stop the whole Dag run.
 MAX_DELAY: Final = 3600.0
-"""
-Seconds: the longest delay that a server may ask for.
-
-A date far away would raise OverflowError in each of the scheduler's loops and stop the whole Dag run.
-"""
-
+"""Seconds: the longest delay that a server may ask for."""
 
 MAX_RETRY_AFTER: Final = 60.0
 """
@@ -28,7 +24,6 @@ def parse_retry_after(value: str | None) -> float | None:
     """
     Read a ``Retry-After`` header: seconds or an HTTP date.
 
-    :param value: The header as received.
     :return: Seconds from now, between 0 and :data:`MAX_DELAY`; ``None`` when it is absent or illegible.
     """
     # urllib3's Retry.parse_retry_after raises ValueError for thousands of digits and for the year 99999, and
@@ -45,10 +40,5 @@ def parse_retry_after(value: str | None) -> float | None:
 
 
 def delay_before_retry(asked: float | None, *, own: float) -> float:
-    """
-    Return the seconds to wait before trying again.
-
-    :param asked: The delay that the server asks for, if any.
-    :param own: The delay that the user has set, which is the least.
-    """
+    """Return the seconds to wait before trying again: what the server asks for, but no less than *own*."""
     return own if asked is None else max(own, min(asked, MAX_DELAY))

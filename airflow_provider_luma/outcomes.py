@@ -28,7 +28,6 @@ def time_limit(
     """
     Return the limit that ends a deferral: Airflow applies no ``execution_timeout`` of its own meanwhile.
 
-    :param operator: The task.
     :param context: Its context; ``None`` when it starts in the triggerer, which alone knows the deadline.
     :param timeout: The task's own timeout, in seconds.
     :param deadline: When that runs out, in seconds since the epoch.
@@ -52,7 +51,6 @@ def check_report(report: Report, *, timeout_error: type[Exception]) -> None:
     """
     Raise the exception that Airflow expects, unless the verdict is ``done``.
 
-    :param report: How the wait ended.
     :param timeout_error: What to raise when the task's own ``timeout`` ran out.
     :raises AirflowFailException: when no retry can help.
     :raises AirflowTaskTimeout: when the ``execution_timeout`` ran out; may be retried.

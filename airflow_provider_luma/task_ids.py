@@ -27,7 +27,6 @@ def parse_task_ids(value: object, *, parameter: str = "luma_task_ids") -> list[s
     a mapped task, a list of lists, is flattened.
 
     :param value: The argument, after templates were rendered.
-    :param parameter: Name of the parameter, for the error.
     :return: The ids in their order, without duplicates.
     :raises LumaConfigError: if *value* is anything else.
     """
@@ -65,10 +64,8 @@ def _ids_in(value: object, parameter: str, *, levels: int) -> Iterator[str]:
 
 def check_task_ids(value: object, *, parameter: str = "luma_task_ids") -> None:
     """
-    Check ids where the Dag is parsed, as far as they are not templates or references.
+    Check an operator's argument where the Dag is parsed, as far as it is no template or reference.
 
-    :param value: The argument of an operator's constructor.
-    :param parameter: Name of the parameter, for the error.
     :raises LumaConfigError: if it can't be right, whatever it renders to.
     """
     if isinstance(value, str):

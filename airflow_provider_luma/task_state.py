@@ -56,7 +56,6 @@ def task_state_store(
     """
     Return the store that outlives a try, or ``None`` on an Airflow without one.
 
-    :param context: The task's context.
     :param lost_is_absent: Whether a value that was written and is lost reads as ``None``, for state that only
         saves time. Otherwise reading it raises ``LumaStorageError``.
     :param retention: How long Airflow keeps the values. Default: as long as the task instance.
@@ -74,8 +73,6 @@ def open_ledger(
     Open the ledger of a task's current run.
 
     :param store: The task's store; ``None`` remembers nothing of previous tries.
-    :param current: This try.
-    :param on_clear: What a clear does.
     :param on_ambiguous: Whether to submit what previous tries may have submitted.
     :raises LumaAmbiguousSubmitError: if it is unknown what they submitted and *on_ambiguous* is ``fail``.
     """

@@ -22,11 +22,7 @@ def is_template(value: object) -> bool:
 
 
 def is_literal(value: Any) -> bool:
-    """
-    Return whether a value stays the same at run time: it holds no template and no reference to a task.
-
-    :param value: An argument of an operator's constructor.
-    """
+    """Return whether an argument stays the same at run time: it has no template or reference to a task."""
     if isinstance(value, Mapping):
         return all(is_literal(item) for item in value.values())
     if isinstance(value, list | tuple):
@@ -36,12 +32,10 @@ def is_literal(value: Any) -> bool:
 
 def is_resolvable_without_a_worker(value: object) -> bool:
     """
-    Return whether a value can be rendered where no task runs: a literal, or a template of the Dag run.
+    Return whether an argument can be rendered where no task runs: a literal, or a template of the Dag run.
 
     Another task's output can't, as a reference or pulled in a template. Variables and connections can't
     without blocking a triggerer.
-
-    :param value: The argument of an operator's constructor.
     """
     if isinstance(value, list | tuple):
         return all(isinstance(item, str) and is_resolvable_without_a_worker(item) for item in value)
@@ -57,4 +51,5 @@ def _names_in(template: str) -> set[str]:
     try:
         return meta.find_undeclared_variables(Environment(autoescape=True).parse(template))
     except TemplateSyntaxError as error:
-        raise LumaConfigError(f"The template {template!r} can't be parsed: {error}.") from None
+        reason = str(error).rstrip(".")
+        raise LumaConfigError(f"The template {template!r} can't be parsed: {reason}.") from None

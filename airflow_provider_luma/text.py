@@ -21,7 +21,7 @@ MAX_PROMPT: Final = 6_000
 _SHOWN: Final = 120
 _SHOWN_OF_FIELDS: Final = 200
 # A shorter key is a placeholder such as "key", which ordinary words may contain.
-_SHORTEST_MASKED: Final = 8
+SHORTEST_MASKED: Final = 8
 _LONGEST_SPELLING: Final = 8
 _BLANKS: Final = re.compile("[\t-\r\x85\u2028\u2029]+")
 # Controls, soft hyphen, marks of direction, invisible operators, tags, and halves of surrogate pairs. The
@@ -41,15 +41,14 @@ class Cleaner:
 
     def __init__(self, secret: str = "") -> None:
         self._plain = secret
-        self._secret = _spellings(secret) if len(secret) >= _SHORTEST_MASKED else None
+        self._secret = _spellings(secret) if len(secret) >= SHORTEST_MASKED else None
         self._margin = _LONGEST_SPELLING * len(secret)
 
     def __call__(self, text: str, limit: int = MAX_TEXT) -> str:
         """
-        Clean one text. The work is bounded by *limit*, however long the text is.
+        Clean one text and keep *limit* characters of it; a longer one ends with an ellipsis.
 
-        :param text: The text as received.
-        :param limit: How many characters to keep; a longer text ends with an ellipsis.
+        The work is bounded by *limit*, however long the text is.
         """
         head = text[: 4 * limit + self._margin]
         if not head.isprintable():
@@ -65,11 +64,9 @@ class Cleaner:
 
     def is_needed(self, document: bytes) -> bool:
         """
-        Whether a text in a JSON document may have to be cleaned of anything but its length.
+        Return whether a text in a document, valid JSON in UTF-8, may need more cleaning than a cut.
 
         Checking the whole document takes a hundredth of the time for all of its texts.
-
-        :param document: Valid JSON in UTF-8; its own line breaks don't count.
         """
         if not document.isascii() or b"\\" in document or b"\x7f" in document:
             return True
@@ -83,33 +80,18 @@ clean_text: Final = Cleaner()
 
 
 def shorten(text: str, limit: int = _SHOWN) -> str:
-    """
-    Cut a text, such as a prompt or a base64 image, for a log, and say how long it is.
-
-    :param text: The text.
-    :param limit: How many characters to keep.
-    """
+    """Cut a text, such as a prompt or a base64 image, to *limit* characters, and say how long it is."""
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
 def shorten_list(items: Sequence[str], limit: int = 10, separator: str = ", ") -> str:
-    """
-    Join the first items of a list, such as ids, and count the rest.
-
-    :param items: The items.
-    :param limit: How many to name.
-    :param separator: What to put between them.
-    """
+    """Join the first *limit* items of a list, such as ids, and count the rest."""
     named = separator.join(items[:limit])
     return f"{named} and {len(items) - limit} more" if len(items) > limit else named
 
 
 def shorten_texts(value: Any) -> Any:
-    """
-    Cut the long texts in a value.
-
-    :param value: A text, or lists and dictionaries of texts.
-    """
+    """Cut the long texts in a value: a text, or lists and dictionaries of texts."""
     if isinstance(value, str):
         return shorten(value, _SHOWN_OF_FIELDS)
     if isinstance(value, Mapping):

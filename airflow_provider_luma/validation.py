@@ -21,35 +21,26 @@ _SHOWN: Final = 80
 _MOST_BITS: Final = 64
 
 
-def positive_seconds(name: str, value: object, *, most: float = MAX_SECONDS) -> float:
+def positive_seconds(name: str, value: object, *, most: float = MAX_SECONDS, or_zero: bool = False) -> float:
     """
-    Return a duration in seconds as a float.
+    Return the value of the parameter *name*, a duration in seconds, as a float.
 
-    :param name: The parameter, for the message.
-    :param value: What was given for it.
-    :param most: The longest duration that is allowed.
-    :raises LumaConfigError: unless it is a finite number above 0 and at most *most*.
+    :raises LumaConfigError: unless it is a finite number above 0 (or 0, if allowed) and at most *most*.
     """
-    return _seconds(name, value, most=most, zero=False)
-
-
-def non_negative_seconds(name: str, value: object, *, most: float = MAX_SECONDS) -> float:
-    """
-    Return a duration in seconds, which may be 0, as a float.
-
-    Parameters and errors are those of :func:`positive_seconds`.
-    """
-    return _seconds(name, value, most=most, zero=True)
+    # Compare before converting: float() raises OverflowError for an integer of 400 digits, while comparisons
+    # with it are exact. NaN and infinity fail each comparison or the upper bound.
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        large_enough = value >= 0 if or_zero else value > 0
+        if large_enough and value <= most and value != math.inf:
+            return float(value)
+    kind = "number of seconds, 0 or more and" if or_zero else "positive number of seconds,"
+    raise LumaConfigError(f"{name} must be a {kind} at most {most:g}; got {shown(value)}.")
 
 
 def whole_number(name: str, value: object, *, least: int, most: int | None = None) -> int:
     """
-    Return a whole number.
+    Return the value of the parameter *name*, a whole number from *least* to *most* (``None``: no limit).
 
-    :param name: The parameter, for the message.
-    :param value: What was given for it.
-    :param least: The smallest number that is allowed.
-    :param most: The largest number that is allowed; ``None`` means no limit.
     :raises LumaConfigError: for anything else, such as ``True`` or ``2.0``.
     """
     if (
@@ -65,10 +56,8 @@ def whole_number(name: str, value: object, *, least: int, most: int | None = Non
 
 def json_body(name: str, value: Any) -> bytes:
     """
-    Encode a value as JSON, without changing its meaning.
+    Encode a value, which messages call *name*, as JSON without changing its meaning.
 
-    :param name: What it is, for the message.
-    :param value: What to encode.
     :raises LumaConfigError: if JSON can't represent it: a half of a surrogate pair in a text, NaN or infinity
         (which would become ``null``), an integer of more than 64 bits, an object.
     """
@@ -106,14 +95,3 @@ def shown(value: object) -> str:
     except (ValueError, RecursionError):
         text = f"a {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-
-
-def _seconds(name: str, value: object, *, most: float, zero: bool) -> float:
-    # Compare before converting: float() raises OverflowError for an integer of 400 digits, while comparisons
-    # with it are exact. NaN and infinity fail each comparison or the upper bound.
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        large_enough = value >= 0 if zero else value > 0
-        if large_enough and value <= most and value != math.inf:
-            return float(value)
-    kind = "number of seconds, 0 or more and" if zero else "positive number of seconds,"
-    raise LumaConfigError(f"{name} must be a {kind} at most {most:g}; got {shown(value)}.")

@@ -50,6 +50,8 @@ print(statistics.median(start() for _ in range(50)))
 
 
 class Cost(NamedTuple):
+    """Seconds of one start."""
+
     cpu: float
     wall: float
 

@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pydantic
@@ -30,6 +31,8 @@ GRID = "em9csKqXYUgqdHVmmqeZLB8YaFpLjVw2bmFTTElBHhMNTzgodD8eVzUeTDorRSkYYEQymV80
 
 
 class PydanticMedia(pydantic.BaseModel):
+    """The fields of ``Media``."""
+
     url: str | None = None
     download_url: str | None = None
     width: float | None = None
@@ -39,6 +42,8 @@ class PydanticMedia(pydantic.BaseModel):
 
 
 class PydanticRequest(pydantic.BaseModel):
+    """The fields of a request that ``LumaTask`` keeps."""
+
     prompt: str | None = None
     aspect_ratio: str | None = None
 
@@ -61,7 +66,7 @@ PYDANTIC_TASKS = pydantic.TypeAdapter(list[PydanticTask])
 
 
 def task(number: int) -> dict[str, Any]:
-    """A completed task in the shape of the relay's own example, with ids and links of its own."""
+    """Return a completed task in the shape of the relay's own example, with an id and URLs of its own."""
     task_id = str(uuid.uuid5(uuid.NAMESPACE_URL, str(number)))
     folder = f"{CDN}/{task_id}/606108d9-9daf-4265-84fb-595f18240ac5"
     size = {"height": 752, "width": 1360}
@@ -102,7 +107,7 @@ ODD_PROMPTS = {
 
 
 def answers(count: int) -> dict[str, bytes]:
-    """The same tasks as a bare array, in the envelope, and with one odd task among them."""
+    """Return the same tasks as a bare array, in the envelope, and with one odd task among them."""
     tasks = [task(number) for number in range(count)]
     rows = [
         {"id": number, "task_id": one["id"], "status": "SUCCESS", "fail_reason": "", "data": one}
@@ -151,7 +156,7 @@ def measure(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--tasks", type=int, default=10_000, help="how many tasks the answer holds")
-    parser.add_argument("--rounds", type=int, default=15, help="how often everyone has a turn")
+    parser.add_argument("--rounds", type=int, default=15, help="how often each of them runs")
     arguments = parser.parse_args()
 
     logging.disable(logging.WARNING)  # the malformed task is warned of in every round
@@ -164,10 +169,7 @@ def main() -> None:
             ours: lambda: decode_tasks(bare),
             "ours, in the envelope": lambda: decode_tasks(answer["envelope"]),
             "ours, one malformed task": lambda: decode_tasks(answer["malformed"]),
-            **{
-                f"ours, one task with {name}": lambda name=name: decode_tasks(answer[name])
-                for name in ODD_PROMPTS
-            },
+            **{f"ours, one task with {name}": partial(decode_tasks, answer[name]) for name in ODD_PROMPTS},
             "json.loads alone": lambda: json.loads(bare),
             "pydantic: validate_json": lambda: PYDANTIC_TASKS.validate_json(bare),
             "json.loads + pydantic": lambda: PYDANTIC_TASKS.validate_python(json.loads(bare)),

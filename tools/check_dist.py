@@ -12,7 +12,15 @@ from pathlib import Path
 PACKAGE = "airflow_provider_luma"
 METADATA = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
 REQUIRED = {f"{PACKAGE}/py.typed", f"{PACKAGE}/get_provider_info.py"}
-SDIST_REQUIRED = {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "PKG-INFO"}
+SDIST_REQUIRED = {
+    "LICENSE",
+    "README.md",
+    "CHANGELOG.md",
+    "Makefile",
+    "pyproject.toml",
+    "tsconfig.json",
+    "PKG-INFO",
+}
 
 
 def tracked(folder: str) -> set[str]:

@@ -88,7 +88,7 @@ def main(folder: str = "demo-videos") -> int:
 
 
 def _run(screen: Screen, sandbox: LumaSandbox, name: str, command: list[str], log_path: Path) -> bool:
-    """Run a command in a process of its own and tell what goes on at the relay; return whether it worked."""
+    """Run a command in a process of its own and show the relay's tasks; return whether it worked."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")} | {
         "AIRFLOW_HOME": str(log_path.parent),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -96,7 +96,7 @@ def _run(screen: Screen, sandbox: LumaSandbox, name: str, command: list[str], lo
         "AIRFLOW_CONN_LUMA_DEFAULT": sandbox.airflow_connection,
     }
     screen.say(name)
-    said = ""
+    shown = ""
     with (
         log_path.open("ab") as log,
         screen.console.status(name),
@@ -104,16 +104,16 @@ def _run(screen: Screen, sandbox: LumaSandbox, name: str, command: list[str], lo
     ):
         try:
             while process.poll() is None:
-                if (standing := _standing(sandbox)) != said:
-                    screen.say(standing)
-                    said = standing
+                if (line := _states(sandbox)) != shown:
+                    screen.say(line)
+                    shown = line
                 time.sleep(0.1)
         finally:
             process.kill()
     return process.returncode == 0
 
 
-def _standing(sandbox: LumaSandbox) -> str:
+def _states(sandbox: LumaSandbox) -> str:
     states = Counter(task.state for task in sandbox.times())
     if not states:
         return ""

@@ -121,6 +121,14 @@ def _number(text: str, kind: type[_Number], is_valid: Callable[[_Number], bool],
     return value
 
 
+def _switch(flag: str, text: str) -> Option:
+    return Option(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+
+
+def _count(flag: str, text: str, *, default: int | None = None) -> Option:
+    return Option(flag, type=positive_int, default=default, metavar="N", help=text)
+
+
 _CONN_ID = Option(
     "--conn-id",
     metavar="CONN_ID",
@@ -131,6 +139,7 @@ _JSON = Option(
     action="store_true",
     help="Print nothing but JSON on standard output; messages go to\nstandard error.",
 )
+_COMMON = (_CONN_ID, _JSON)
 _IDS = Option("ids", nargs="+", metavar="ID", help="Ids of Luma tasks; '-' reads them from standard input.")
 _INTERVAL = Option(
     "--interval",
@@ -148,7 +157,7 @@ COMMANDS: Final = (
             "Check that the relay can be reached and accepts the API key. Show its response time and, if\n"
             "the relay reports it, the balance of the key. Read-only and free of charge."
         ),
-        options=(_CONN_ID, _JSON),
+        options=_COMMON,
     ),
     Command(
         name="status",
@@ -163,8 +172,7 @@ COMMANDS: Final = (
                 "--json, print one line per change.",
             ),
             _INTERVAL,
-            _CONN_ID,
-            _JSON,
+            *_COMMON,
         ),
     ),
     Command(
@@ -188,18 +196,8 @@ COMMANDS: Final = (
                 metavar="URL",
                 help="Last frame: a URL, or @FILE to send a local file. Excludes\n--loop.",
             ),
-            Option(
-                "--loop",
-                action=argparse.BooleanOptionalAction,
-                default=None,
-                help="Make the video end where it begins.",
-            ),
-            Option(
-                "--expand-prompt",
-                action=argparse.BooleanOptionalAction,
-                default=None,
-                help="Let the relay enrich the prompt.",
-            ),
+            _switch("--loop", "Make the video end where it begins."),
+            _switch("--expand-prompt", "Let the relay enrich the prompt."),
             Option("--notify-hook", metavar="URL", help="URL that the relay calls when the task changes."),
             Option(
                 "--extra-fields",
@@ -207,8 +205,7 @@ COMMANDS: Final = (
                 help="More body fields as a JSON object. They are sent unchecked and\n"
                 "override the other options.",
             ),
-            _CONN_ID,
-            _JSON,
+            *_COMMON,
         ),
     ),
     Command(
@@ -235,16 +232,13 @@ COMMANDS: Final = (
                 metavar="N",
                 help="How many videos may fail, or 'any' (default: 0).",
             ),
-            Option(
+            _count(
                 "--missing-polls",
-                type=positive_int,
-                default=3,
-                metavar="N",
-                help="How many consecutive polls may omit an id, or report it as\n"
+                "How many consecutive polls may omit an id, or report it as\n"
                 "completed without a video, before it counts as failed\n(default: 3).",
+                default=3,
             ),
-            _CONN_ID,
-            _JSON,
+            *_COMMON,
         ),
     ),
     Command(
@@ -282,20 +276,9 @@ COMMANDS: Final = (
                 help="What to do if a file exists: skip it if it is complete\n"
                 "(default), replace it, or fail before any download.",
             ),
-            Option(
-                "--max-bytes",
-                type=positive_int,
-                metavar="N",
-                help="Largest accepted file size (default: 2 GiB).",
-            ),
-            Option(
-                "--max-concurrency",
-                type=positive_int,
-                metavar="N",
-                help="How many files to download at a time (default: 8).",
-            ),
-            _CONN_ID,
-            _JSON,
+            _count("--max-bytes", "Largest accepted file size (default: 2 GiB)."),
+            _count("--max-concurrency", "How many files to download at a time (default: 8)."),
+            *_COMMON,
         ),
     ),
     Command(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Final, Self
 
 import msgspec
@@ -61,8 +60,6 @@ def answer_bound(ids: int) -> int:
     A task has 2 to 3 KiB. The longest prompt, which some relays escape and repeat in the envelope's row,
     makes it some 60 KiB, and a relay may repeat the base64 image of a request. Without a bound, a few KiB of
     gzip would unpack to gigabytes.
-
-    :param ids: How many tasks were requested.
     """
     return 16 * _MIB + 64 * _KIB * ids
 
@@ -129,12 +126,7 @@ class LumaClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -189,17 +181,14 @@ class LumaClient:
     def _accepts_calls(self) -> bool:
         try:
             self.query([_PROBE_ID])
-        except LumaTaskNotFoundError:
-            return True
-        except LumaRequestError:
-            return False
+        except LumaRequestError as error:
+            return isinstance(error, LumaTaskNotFoundError)
         return True
 
     def query(self, ids: Sequence[str]) -> dict[str, LumaTask]:
         """
         Make exactly one batch query.
 
-        :param ids: Task ids.
         :return: The tasks among *ids* that the relay knows. Of several records of a task, one in a
             terminal state wins.
         :raises LumaError: when the call fails.
@@ -220,7 +209,6 @@ class LumaClient:
         """
         Query one task.
 
-        :param task_id: The task's id.
         :raises LumaTaskNotFoundError: when the relay doesn't know the id.
         :raises LumaResponseError: when the relay's record of the task can't be read.
         :raises LumaError: when the call fails.
@@ -247,24 +235,17 @@ class LumaClient:
         """
         Submit a video generation. This costs money and is sent exactly once.
 
-        :param request: What to generate.
         :return: The new task, usually pending.
         :raises LumaAmbiguousSubmitError: when it is unknown whether the relay accepted it.
-        :raises LumaError: when the relay certainly didn't take it; ``retryable`` says whether a
-            retry can help.
+        :raises LumaError: when it certainly didn't; ``retryable`` says whether a retry can help.
         """
         return self._submit("/luma/generations", request)
 
     def extend(self, task_id: str, request: ExtensionRequest) -> LumaTask:
         """
-        Submit an extension of a completed video. This costs money and is sent exactly once.
+        Submit an extension of a task's completed video. This costs money and is sent exactly once.
 
-        :param task_id: The task whose video to extend.
-        :param request: How to extend it.
-        :return: The new task, usually pending.
-        :raises LumaAmbiguousSubmitError: when it is unknown whether the relay accepted it.
-        :raises LumaError: when the relay certainly didn't take it; ``retryable`` says whether a
-            retry can help.
+        The result and the errors are those of :meth:`generate`.
         """
         return self._submit(f"/luma/generations/{_check_id(task_id)}/extend", request)
 

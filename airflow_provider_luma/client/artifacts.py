@@ -20,12 +20,7 @@ ARTIFACTS: Final[tuple[str, ...]] = get_args(Artifact)
 
 
 def artifact_urls(task: LumaTask | None, artifact: str) -> tuple[str, ...]:
-    """
-    Return every URL of one of a task's files, the preferred one first.
-
-    :param task: The task; ``None`` has no URL.
-    :param artifact: ``video``, ``video_raw``, ``thumbnail`` or ``last_frame``.
-    """
+    """Return every URL of one of a task's files, the preferred one first; ``None`` has no URL."""
     if task is None:
         return ()
     if artifact == "video":
@@ -47,12 +42,7 @@ class MissingArtifacts(msgspec.Struct, frozen=True):
 
 
 def missing_artifacts(task: LumaTask | None, artifacts: Sequence[str]) -> MissingArtifacts | None:
-    """
-    Explain which artifacts a task lacks; return ``None`` when it has them all.
-
-    :param task: The task, or ``None`` when the relay doesn't know it.
-    :param artifacts: Which ones are wanted.
-    """
+    """Explain which artifacts a task (``None``: unknown to the relay) lacks; ``None`` if it has them all."""
     if task is None:
         return MissingArtifacts("the relay doesn't know this id", retryable=False)
     if task.problem is not None:
@@ -62,8 +52,7 @@ def missing_artifacts(task: LumaTask | None, artifacts: Sequence[str]) -> Missin
         return None
     reason = f" ({clean_text(task.failure_reason)})" if task.failure_reason else ""
     return MissingArtifacts(
-        f"{task.state}{reason}, no {' and no '.join(missing)}",
-        retryable=task.state is not TaskState.FAILED,
+        f"{task.state}{reason}, no {' and no '.join(missing)}", retryable=task.state is not TaskState.FAILED
     )
 
 
@@ -110,11 +99,7 @@ class ArtifactRecord(msgspec.Struct, frozen=True):
 
 
 def check_artifacts(artifacts: Sequence[str]) -> None:
-    """
-    Check a list of artifact names.
-
-    :raises LumaConfigError: when it isn't one.
-    """
+    """Raise ``LumaConfigError`` for anything but a list of artifact names."""
     is_list = isinstance(artifacts, Sequence) and not isinstance(artifacts, str)
     if not is_list or any(artifact not in ARTIFACTS for artifact in artifacts):
         raise LumaConfigError(

@@ -54,8 +54,7 @@ def decode_balance(subscription: bytes, usage: bytes) -> Balance:
     :raises LumaApiError: when one of them is an error in spite of its HTTP status.
     """
     limit = _decode(subscription, _Subscription).hard_limit_usd
-    # Cents.
-    used = _decode(usage, _Usage).total_usage / 100
+    used = _decode(usage, _Usage).total_usage / 100  # It is in cents.
     return Balance(used_usd=used, limit_usd=None if limit >= _UNLIMITED_USD else limit)
 
 

@@ -76,9 +76,7 @@ def outcome_of_answer(
     """
     Decide the outcome of a submit from a whole answer.
 
-    :param status: HTTP status of the answer.
     :param headers: Its headers, keys in any case.
-    :param body: Its body.
     :param sent: The body of the submit, whose text the answer may repeat.
     :param clean: Makes the relay's texts safe to show, and masks the key in them.
     """
@@ -94,11 +92,7 @@ def outcome_of_answer(
 
 
 def outcome_of_connection(error: LumaConnectionError) -> SubmitOutcome:
-    """
-    Decide the outcome of a submit without a whole answer.
-
-    :param error: The error of the connection.
-    """
+    """Decide the outcome of a submit without a whole answer, from the error of its connection."""
     return Refused(error) if error.unsent else Unknown(error)
 
 
@@ -171,5 +165,5 @@ def _is_success(document: Mapping[str, Any]) -> bool:
 
 
 def _looks_like_an_id(text: str) -> bool:
-    """Whether an unnamed text next to an unknown code is an id, and not a word such as ``failed``."""
+    """Return whether an unnamed text next to an unknown code is an id, and not a word such as ``failed``."""
     return len(text) >= 8 and re.search(r"\d", text) is not None

@@ -54,11 +54,7 @@ class Attempt:
         return left
 
     def connects(self, *, proxied: bool) -> None:
-        """
-        Note that a connection is about to be established.
-
-        :param proxied: Whether it is to a proxy.
-        """
+        """Note that a connection, perhaps to a proxy, is about to be established."""
         self.proxied = proxied
 
     def reaches_peer(self) -> None:
@@ -89,11 +85,7 @@ _current: Final = _Current()
 
 @contextmanager
 def attempting(attempt: Attempt) -> Iterator[None]:
-    """
-    Make this the current attempt of the connections in this thread.
-
-    :param attempt: The attempt.
-    """
+    """Make this the current attempt of the connections in this thread."""
     _current.attempt = attempt
     try:
         yield

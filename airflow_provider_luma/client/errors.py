@@ -76,19 +76,12 @@ class ErrorDocument(NamedTuple):
 
 
 def api_error(
-    status: int,
-    headers: Mapping[str, str],
-    body: bytes,
-    *,
-    clean: Cleaner = clean_text,
-    sent: str = "",
+    status: int, headers: Mapping[str, str], body: bytes, *, clean: Cleaner = clean_text, sent: str = ""
 ) -> LumaApiError:
     """
     Build the error for an error answer: any non-2xx, or a 2xx whose body reports an error.
 
-    :param status: HTTP status of the answer.
     :param headers: Its headers, keys in any case.
-    :param body: Its body.
     :param clean: Makes the relay's texts safe to show, and masks the key in them.
     :param sent: The request's body. A text that it contains may be an echo, and decides nothing.
     """
@@ -115,11 +108,7 @@ def api_error(
 
 
 def read_error(body: bytes) -> ErrorDocument:
-    """
-    Read an error body.
-
-    :param body: The body of the answer.
-    """
+    """Read an error body."""
     text = body.decode("utf-8-sig", "replace").strip()
     document = first_json(text)
     if not isinstance(document, dict):
@@ -140,9 +129,8 @@ def read_error(body: bytes) -> ErrorDocument:
 
 def first_json(text: str) -> Any:
     """
-    Decode the first JSON document of a text; some relays append a second one.
+    Decode the first JSON document of a text without leading blanks; some relays append a second one.
 
-    :param text: The text, without leading blanks.
     :return: The document, or ``None`` when none is legible.
     """
     try:
@@ -166,7 +154,7 @@ def _number(value: object) -> int | None:
 
 
 def _is_own_shape(document: Mapping[str, Any]) -> bool:
-    """Whether relays answer such documents; those of gateways in front of them look different."""
+    """Return whether relays answer such documents; those of gateways in front of them look different."""
     error, code = document.get("error"), document.get("code")
     if isinstance(error, dict) or isinstance(document.get("success"), bool):
         return True

@@ -28,13 +28,12 @@ from airflow_provider_luma.client.connections import Attempt, WatchedAdapter, at
 from airflow_provider_luma.client.errors import api_error
 from airflow_provider_luma.delays import MAX_RETRY_AFTER, delay_before_retry, parse_retry_after
 from airflow_provider_luma.exceptions import LumaConfigError, LumaConnectionError, LumaResponseError
-from airflow_provider_luma.text import Cleaner
+from airflow_provider_luma.text import SHORTEST_MASKED, Cleaner
 from airflow_provider_luma.validation import json_body, positive_seconds, shown, whole_number
 
 log = logging.getLogger(__name__)
 
 _PASSING_STATUSES: Final = (429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
-_SHORTEST_MASKED: Final = 8
 _BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 10.0
 _KIB: Final = 1024
@@ -97,18 +96,14 @@ class RelaySession:
     """
     Call one relay with one key; safe to share between threads.
 
-    :param base_url: The relay's URL, see :func:`~airflow_provider_luma.client.address.parse_base_url`.
-    :param api_key: Sent as a bearer token to this URL, and nowhere else.
-    :param connect_timeout: Seconds to establish a connection.
+    The other parameters are those of :class:`~airflow_provider_luma.client.api.LumaClient`.
+
+    :param api_key: Sent as a bearer token to *base_url*, and nowhere else.
     :param read_timeout: Seconds until the answer to a read-only call begins, and again until it is complete.
         A call with its retries, but without the pauses between them, takes no longer than ``connect_timeout``
         and twice this.
-    :param submit_timeout: The same for a submit. A submit that runs into it has an unknown outcome, so the
-        default is two minutes, or ``read_timeout`` if that is longer.
-    :param verify: Whether to check the TLS certificate, or the path to a CA bundle to check it with.
-        ``REQUESTS_CA_BUNDLE`` and ``CURL_CA_BUNDLE`` apply when it is true.
-    :param proxies: Proxies by scheme as ``requests`` takes them; they win over those of the environment.
-    :param max_retries: How often to retry a read-only call after a passing fault.
+    :param verify: ``REQUESTS_CA_BUNDLE`` and ``CURL_CA_BUNDLE`` apply when it is true.
+    :param proxies: They win over those of the environment.
     :param max_body_bytes: The largest body to accept, whatever a call allows.
     :param pool_size: How many connections to keep for read-only calls.
     """
@@ -245,9 +240,8 @@ class RelaySession:
             response.status_code,
             len(body),
         )
-        if len(self._api_key) >= _SHORTEST_MASKED:
-            # A relay may repeat the key in its answer; Cleaner masks its other spellings. A shorter key is a
-            # placeholder that ordinary words may contain.
+        if len(self._api_key) >= SHORTEST_MASKED:
+            # A relay may repeat the key in its answer; Cleaner masks its other spellings.
             body = body.replace(self._api_key.encode(), b"***")
         return Answer(response.status_code, response.headers, body)
 

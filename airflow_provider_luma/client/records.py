@@ -9,13 +9,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from airflow_provider_luma.client.tasks import MAX_URL, MAX_WORD, LumaTask, Media, TaskState, is_task_id
-from airflow_provider_luma.client.wire import (
-    WireArtifact,
-    WireRequest,
-    WireTask,
-    read_media,
-    read_reason,
-)
+from airflow_provider_luma.client.wire import WireArtifact, WireRequest, WireTask, read_media, read_reason
 from airflow_provider_luma.text import MAX_PROMPT, MAX_TEXT, clean_text
 
 log = logging.getLogger(__name__)
@@ -72,10 +66,8 @@ def cut_only(text: str, limit: int = MAX_TEXT) -> str:
 
 def to_task(wire: WireTask, cut: CutText) -> LumaTask:
     """
-    Turn a record into a task.
+    Turn a record, in which each text is as the relay wrote it, into a task.
 
-    :param wire: The record, in which each text is as the relay wrote it.
-    :param cut: Cuts the texts that are kept.
     :raises ValueError: when the record has no legible id.
     """
     # A row of the envelope has a row number as its own id, and its task may be null or partial.

@@ -69,12 +69,7 @@ class ExtensionRequest(_SubmitRequest, frozen=True, kw_only=True, omit_defaults=
     """
     Describe how to extend an existing video. Fields that are ``None`` are not sent.
 
-    :param prompt: The text; sent as ``user_prompt``.
-    :param expand_prompt: Let the relay enrich the prompt.
-    :param image_url: First frame: a URL or base64 data.
-    :param image_end_url: Last frame: a URL or base64 data.
-    :param notify_hook: URL that the relay calls when the task changes.
-    :param extra_fields: Further fields of the body, sent as they are; they win over the others.
+    Its fields are the first six of :class:`GenerationRequest`, with the same meaning.
     """
 
 

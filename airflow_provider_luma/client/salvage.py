@@ -92,11 +92,7 @@ def array_elements(document: bytes) -> Iterator[bytes]:
 
 
 def object_members(document: bytes) -> dict[bytes, bytes]:
-    """
-    Return the top-level members of the object that *document* begins with, values undecoded.
-
-    Values without a name are left out.
-    """
+    """Return the members of the object that *document* begins with, undecoded; nameless ones are left out."""
     members: dict[bytes, bytes] = {}
     start, closed = _after(_GAP, document, 1), False
     while not closed and start < len(document):
@@ -126,10 +122,7 @@ def loose_json(document: bytes, *, levels: int = _MAX_LEVELS) -> object:
     Decode JSON and text close to it; a value that can't be read is :data:`ILLEGIBLE` and affects no other.
 
     ``NaN`` and ``Infinity`` are null. Halves of surrogate pairs and invalid UTF-8 stay in the texts as
-    surrogates. Numbers of hundreds of digits are illegible.
-
-    :param document: One value.
-    :param levels: How many levels deep to look for legible values in broken JSON.
+    surrogates. Numbers of hundreds of digits are illegible. Broken JSON is searched *levels* deep.
     """
     try:
         value: object = _LOOSE.decode(document.decode("utf-8", "surrogateescape"))
@@ -197,9 +190,6 @@ def _elements(document: bytes, start: int) -> Iterator[tuple[int, int, bool]]:
 
     An object that is followed by another one usually ends at the next ``}, {``. It does so certainly when the
     text before it is valid JSON; then no token needs to be read.
-
-    :param document: The document.
-    :param start: Where the first element begins.
     """
     view = memoryview(document)
     seams = _SEAM.finditer(document, start)

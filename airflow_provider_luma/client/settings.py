@@ -83,11 +83,7 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def client(self, **overrides: Any) -> LumaClient:
-        """
-        Create a client.
-
-        :param overrides: Arguments of the client that differ from these settings.
-        """
+        """Create a client; *overrides* are arguments of it that differ from these settings."""
         arguments = msgspec.structs.asdict(self) | {"proxies": dict(self.proxies)} | overrides
         del arguments["max_poll_failures"], arguments["allowed_artifact_hosts"]
         return LumaClient(arguments.pop("base_url"), arguments.pop("api_key"), **arguments)

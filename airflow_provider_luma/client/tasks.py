@@ -30,7 +30,7 @@ Word = Annotated[str, msgspec.Meta(max_length=MAX_WORD)]
 
 
 def is_task_id(value: object) -> TypeGuard[str]:
-    """Whether *value* has a form that relays use for task ids."""
+    """Return whether *value* has a form that relays use for task ids."""
     return isinstance(value, str) and TASK_ID_PATTERN.fullmatch(value) is not None
 
 

@@ -120,12 +120,9 @@ def read_object(value: object) -> Mapping[str, object] | None:
 
 def read_media(value: object, *, levels: int = 3) -> Media | None:
     """
-    Read a file in any of the shapes that relays use.
+    Read a file in any of the shapes that relays use, at most *levels* deep.
 
     These are an object with URLs, a URL, an object around either, and a list whose first video counts.
-
-    :param value: Any value.
-    :param levels: How deep to look.
     """
     if isinstance(value, str) and not value.lstrip().startswith("{"):
         return Media(url=value) if value else None
@@ -153,12 +150,7 @@ def read_url(value: object) -> str | None:
 
 
 def read_reason(value: object, *, levels: int = 3) -> str | None:
-    """
-    Read why a task failed: a text, an object that has one, or the first one in a list.
-
-    :param value: Any value.
-    :param levels: How deep to look.
-    """
+    """Read why a task failed, at most *levels* deep: a text, one in an object, or the first one in a list."""
     if isinstance(value, str):
         return value.strip() or None
     if not levels:
@@ -173,12 +165,7 @@ def read_reason(value: object, *, levels: int = 3) -> str | None:
 
 
 def read_task(value: object) -> WireTask | None:
-    """
-    Read a record field by field.
-
-    :param value: The record, see :func:`~airflow_provider_luma.client.salvage.loose_json`.
-    :return: ``None`` when it isn't an object.
-    """
+    """Read a record, decoded by :func:`loose_json`, field by field; return ``None`` if it isn't an object."""
     members = read_object(value)
     return None if members is None else _read(WireTask, _ROW, members)
 
@@ -193,11 +180,7 @@ def _read_inner(value: object) -> WireTask | None:
 
 
 def odd_state(value: object) -> object:
-    """
-    Return the value of a record's state if it is neither a word nor absent, else ``None``.
-
-    :param value: A record, see :func:`read_task`.
-    """
+    """Return the value of a record's state if it is neither a word nor absent, else ``None``."""
     levels = [members for members in (read_object(value),) if members is not None]
     levels += [inner for members in levels if (inner := read_object(members.get("data"))) is not None]
     states = [members.get(name) for members in levels for name in ("state", "status")]

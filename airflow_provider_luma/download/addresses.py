@@ -80,13 +80,13 @@ def refusal(url: str, reason: str) -> LumaUnsafeLinkError:
 
 
 def is_same_location(one: str, other: str) -> bool:
-    """Whether two URLs differ only in their queries, which hold signatures."""
+    """Return whether two URLs differ only in their queries, which hold signatures."""
     first, second = _parse(one), _parse(other)
     return first is not None and second is not None and first[:5] == second[:5]
 
 
 def is_valid_host(host: str) -> bool:
-    """Whether a host can be looked up and connected to: an IP address, or a name that DNS accepts."""
+    """Return whether a host can be looked up and connected to: an IP address, or a name that DNS accepts."""
     return host.startswith("[") or _HOST_NAME.fullmatch(host.rstrip(".").lower()) is not None
 
 
@@ -101,7 +101,7 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def is_public(address: IpAddress) -> bool:
-    """Whether an address is in the public internet; IPv4 addresses mapped into IPv6 count as themselves."""
+    """Return whether an address is in the public internet; IPv4 mapped into IPv6 counts as itself."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
@@ -159,7 +159,7 @@ class HostPolicy:
         return CheckedUrl(parts.scheme, _plain(parts.host), port, parts.request_uri)
 
     def trusts(self, url: CheckedUrl) -> bool:
-        """Whether the host may have any address."""
+        """Return whether the host may have any address."""
         if (url.host, url.port) == self._own[1:]:
             return True
         return any(_matches(pattern, url) for pattern in self.allowed_hosts)

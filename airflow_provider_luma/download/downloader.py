@@ -14,14 +14,14 @@ from typing import Final, NamedTuple
 import msgspec
 
 from airflow_provider_luma.client.api import LumaClient
-from airflow_provider_luma.client.artifacts import Artifact
+from airflow_provider_luma.client.artifacts import Artifact, artifact_urls, missing_artifacts
+from airflow_provider_luma.client.models import LumaTask
 from airflow_provider_luma.download.fetcher import Fetcher
 from airflow_provider_luma.download.file_store import FileStore, PartialFile
 from airflow_provider_luma.download.formats import FORMATS, Format, Inspection, Kind, inspect
 from airflow_provider_luma.download.options import DownloadOptions
 from airflow_provider_luma.download.resumable import DownloadedFile
 from airflow_provider_luma.download.transport import Route
-from airflow_provider_luma.download.urls import UrlSource, urls_to_download
 from airflow_provider_luma.exceptions import (
     LumaDownloadError,
     LumaFileExistsError,
@@ -74,12 +74,42 @@ class FileFailure(NamedTuple):
     error: LumaDownloadError | LumaMissingArtifactError
 
 
+class _UrlSource:
+    """Return the URLs of one file: first those at hand, then fresh ones, because they expire."""
+
+    def __init__(
+        self, client: LumaClient, task_id: str, artifact: Artifact, urls: tuple[str, ...] = ()
+    ) -> None:
+        self._client = client
+        self._task_id = task_id
+        self._artifact: Artifact = artifact
+        self._urls = urls
+
+    def __call__(self) -> tuple[str, ...]:
+        urls, self._urls = self._urls, ()
+        if not urls:
+            tasks = self._client.get_tasks([self._task_id])
+            urls = _urls_of(tasks.get(self._task_id), self._task_id, self._artifact)
+        return urls
+
+
+def _urls_of(task: LumaTask | None, task_id: str, artifact: Artifact) -> tuple[str, ...]:
+    """Return the URLs of a file, the preferred one first; raise ``LumaMissingArtifactError`` without one."""
+    if missing := missing_artifacts(task, [artifact]):
+        raise LumaMissingArtifactError(
+            f"The {artifact} of Luma task {task_id} can't be downloaded: {missing.reason}.",
+            retryable=missing.retryable,
+            task_ids=[task_id],
+        )
+    return artifact_urls(task, artifact)
+
+
 class _Item(NamedTuple):
     """Name a file to download, the source of its URLs, and its record of an earlier try."""
 
     task_id: str
     artifact: Artifact
-    urls: UrlSource
+    urls: _UrlSource
     known: FileRecord | None
 
 
@@ -234,11 +264,11 @@ class Downloader:
                 for artifact in self._artifacts:
                     known = self._known.get((task_id, artifact))
                     try:
-                        urls = () if known else urls_to_download(tasks.get(task_id), task_id, artifact)
+                        urls = () if known else _urls_of(tasks.get(task_id), task_id, artifact)
                     except LumaMissingArtifactError as error:
                         yield FileFailure(task_id, artifact, error)
                     else:
-                        source = UrlSource(self._client, task_id, artifact, urls)
+                        source = _UrlSource(self._client, task_id, artifact, urls)
                         yield _Item(task_id, artifact, source, known)
 
     def _find(self, task_id: str, artifact: Artifact) -> tuple[str, int] | None:
@@ -311,9 +341,7 @@ class Downloader:
         )
 
 
-def _take_completed(
-    pending: set[Future[FileRecord | FileFailure]],
-) -> Iterator[FileRecord | FileFailure]:
+def _take_completed(pending: set[Future[FileRecord | FileFailure]]) -> Iterator[FileRecord | FileFailure]:
     """Wait for at least one future, remove those that are completed, and yield their results."""
     completed, _ = wait(pending, return_when=FIRST_COMPLETED)
     pending -= completed

@@ -107,20 +107,14 @@ class Fetcher:
         """
         Download a file and commit it to its store.
 
-        :param get_urls: Returns the file's URLs.
         :param kind: What the file must be.
         :param create: Creates the file in its store, once its format is known.
-        :param on_bytes: Called with the progress.
         :raises LumaDownloadError: if the file can't be downloaded or isn't of the right kind.
         :raises LumaStorageError: if it can't be stored.
         :raises LumaInterruptedError: after :meth:`interrupt`.
         """
         receiver = ResumableDownload(
-            kind,
-            max_bytes=self._options.max_bytes,
-            create=create,
-            checksum=self._checksum,
-            on_bytes=on_bytes,
+            kind, max_bytes=self._options.max_bytes, create=create, checksum=self._checksum, on_bytes=on_bytes
         )
         try:
             self._try_each_url(get_urls, receiver)
@@ -130,10 +124,8 @@ class Fetcher:
 
     def announced_size(self, get_urls: GetUrls) -> int | None:
         """
-        Request one byte of a file to learn its size; signed URLs don't allow HEAD.
+        Request one byte of a file to learn its size in bytes, or None; signed URLs don't allow HEAD.
 
-        :param get_urls: Returns the file's URLs.
-        :return: The size in bytes, or None if the host doesn't announce it.
         :raises LumaDownloadError: if the request fails.
         """
         probe = _SizeProbe()
@@ -226,8 +218,6 @@ class _Candidates:
 
     When a host refuses a URL, the relay is queried for fresh ones: once, and again only if more of the file
     has arrived since. A URL that comes back unchanged is left out, unless there is no other.
-
-    :param get_urls: Returns the URLs.
     """
 
     def __init__(self, get_urls: GetUrls) -> None:

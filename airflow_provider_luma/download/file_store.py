@@ -36,6 +36,8 @@ class FileStore:
     """
     Store files in a folder of a file system. Safe to share between threads.
 
+    Every error of the file system is raised as ``LumaStorageError``.
+
     :param fs: The file system.
     :param root: The folder, as the file system names it; created if missing.
     :param label: The folder as users name it; paths in records and errors begin with it.
@@ -57,11 +59,7 @@ class FileStore:
         return f"{self._label}/{name}"
 
     def prepare(self) -> None:
-        """
-        Create the folder, and remove the temporary files of an earlier try of the same owner.
-
-        :raises LumaStorageError: if the store can't be used.
-        """
+        """Create the folder, and remove the temporary files of an earlier try of the same owner."""
         with self._as_storage_error("prepare", ""):
             self._fs.invalidate_cache()
             if not self._renames:
@@ -72,11 +70,7 @@ class FileStore:
                     self._fs.rm_file(path)
 
     def size(self, name: str) -> int | None:
-        """
-        Return the size of a file in bytes, or None if there is no such file.
-
-        :raises LumaStorageError: if the size can't be read, or if a folder has that name.
-        """
+        """Return the size of a file in bytes, or None if there is none; a folder of that name is an error."""
         with self._as_storage_error("look for", name):
             try:
                 info = self._fs.info(self._full(name))
@@ -87,11 +81,7 @@ class FileStore:
             return int(info["size"])
 
     def read(self, name: str) -> Iterator[bytes]:
-        """
-        Yield a file's bytes piece by piece.
-
-        :raises LumaStorageError: if it can't be read.
-        """
+        """Yield a file's bytes piece by piece."""
         with (
             self._as_storage_error("read", name),
             self._fs.open(self._full(name), "rb", block_size=_BLOCK) as file,
@@ -100,11 +90,7 @@ class FileStore:
                 yield piece
 
     def create(self, name: str) -> PartialFile:
-        """
-        Create a file that appears under its name only when it is committed.
-
-        :raises LumaStorageError: if it can't be created.
-        """
+        """Create a file that appears under its name only when it is committed."""
         final = self._full(name)
         with self._as_storage_error("write", name):
             if not self._renames:
@@ -156,9 +142,6 @@ class FileStore:
             os.fsync(file.fileno())
         file.close()
 
-    def _remove(self, path: str) -> None:
-        self._fs.rm_file(path)
-
     @contextmanager
     def _as_storage_error(self, what: str, name: str) -> Iterator[None]:
         """Raise any error of a store's library as one type of error."""
@@ -175,7 +158,7 @@ class FileStore:
 
 
 class PartialFile:
-    """Write a file, which must then be committed or discarded."""
+    """Write a file, which must then be committed or discarded; errors are those of its store."""
 
     def __init__(self, store: FileStore, name: str, file: IO[bytes], temporary: str | None) -> None:
         self._store = store
@@ -184,21 +167,13 @@ class PartialFile:
         self.name = name
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """
-        Append bytes.
-
-        :raises LumaStorageError: if the store fails.
-        """
+        """Append bytes."""
         with self._store._as_storage_error("write", self.name):
             for start in range(0, len(chunk), _WRITE):
                 self._file.write(chunk[start : start + _WRITE])
 
     def commit(self) -> None:
-        """
-        Make the file appear under its name, replacing an existing one.
-
-        :raises LumaStorageError: if that fails; the file is then discarded.
-        """
+        """Make the file appear under its name, replacing an existing one; if that fails, discard it."""
         try:
             with self._store._as_storage_error("commit", self.name):
                 self._store._close(self._file)
@@ -215,7 +190,7 @@ class PartialFile:
                 try:
                     self._file.close()
                 finally:
-                    self._store._remove(self._temporary)
+                    self._store._fs.rm_file(self._temporary)
             elif isinstance(self._file, AbstractBufferedFile):
                 # Closing it, as the garbage collector does, would make the part appear as a file.
                 self._file.closed = True

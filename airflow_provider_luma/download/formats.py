@@ -95,9 +95,8 @@ _MATCHERS: Final = (
 
 def detect_format(head: bytes) -> Format | None:
     """
-    Detect a file's format from its beginning.
+    Detect a file's format from its first :data:`HEAD_BYTES` or more, or from all of it.
 
-    :param head: At least its first :data:`HEAD_BYTES`, or all of it.
     :return: The format, or None for anything that no artifact has.
     """
     found = filetype.match(bytearray(head), _MATCHERS)
@@ -116,11 +115,9 @@ class Inspection(NamedTuple):
 
 def inspect(pieces: Iterable[bytes], kind: Kind) -> Inspection | None:
     """
-    Read a whole file and describe it.
+    Read a whole file and describe it; return None if it isn't of that kind.
 
     :param pieces: Its bytes; each piece but the last has at least :data:`HEAD_BYTES`.
-    :param kind: What it should be.
-    :return: Its description, or None if it isn't of that kind.
     """
     checksum, size = hashlib.sha256(), 0
     format_: Format | None = None
@@ -144,8 +141,6 @@ class Completeness:
     Follow a file's structure to decide whether the file is complete.
 
     Needed only where HTTP doesn't say so: for bodies that simply end with the connection.
-
-    :param format_: The file's format.
     """
 
     _TAILS: Final = {JPEG: b"\xff\xd9", PNG: b"\x00\x00\x00\x00IEND\xaeB`\x82", GIF: b"\x00;"}

@@ -72,8 +72,6 @@ class ResumableDownload:
     :param kind: What the file must be.
     :param max_bytes: The largest file to accept.
     :param create: Creates the file in its store, once its format is known.
-    :param checksum: Hashes the file.
-    :param on_bytes: Called with the progress.
     """
 
     def __init__(
@@ -131,10 +129,8 @@ class ResumableDownload:
 
     def receive(self, url: str, response: HTTPResponse) -> None:
         """
-        Receive a response's whole body.
+        Receive the whole body of a response with status 200, 206 or 416.
 
-        :param url: The URL, for errors.
-        :param response: A response with status 200, 206 or 416.
         :raises BrokenDownloadError: if the file is not complete after it.
         :raises LumaDownloadError: if the file is too large or isn't of the right kind.
         """
@@ -151,11 +147,7 @@ class ResumableDownload:
         self._check_complete(url, response)
 
     def commit(self) -> DownloadedFile:
-        """
-        Make the complete file appear under its name.
-
-        :raises LumaStorageError: if that fails.
-        """
+        """Make the complete file appear under its name."""
         partial, self._partial = self._partial, None
         assert partial is not None
         digest = self._checksum.hexdigest()
@@ -193,7 +185,7 @@ class ResumableDownload:
         return response.status != 416
 
     def _is_continuation(self, response: HTTPResponse, part: ContentRange) -> bool:
-        """Whether a response holds the next bytes of the same file, or says that there are none."""
+        """Return whether a response holds the next bytes of the same file, or says that there are none."""
         if self.received and _validator(response) not in (None, self._validator):
             return False
         if self._total is not None and part.total not in (None, self._total):
@@ -274,11 +266,7 @@ def content_range(response: HTTPResponse) -> ContentRange:
 
 
 def check_framing(url: str, response: HTTPResponse) -> None:
-    """
-    Check that a response's body has a definite end and is not compressed.
-
-    :raises LumaDownloadError: if not.
-    """
+    """Raise ``LumaDownloadError`` unless a response's body has a definite end and is not compressed."""
     for name, plain in (("Content-Encoding", "identity"), ("Transfer-Encoding", "chunked")):
         value = response.headers.get(name, plain)
         if value.strip().lower() != plain:

@@ -147,7 +147,6 @@ class Transport:
         """
         Send a GET and follow up to three redirects, each checked like the URL itself.
 
-        :param url: The URL.
         :param headers: Headers to send besides the usual ones.
         :return: The response, whatever its status, before its body is read. Pass it to :meth:`finish`
             before the next call, unless :meth:`drop` is called.

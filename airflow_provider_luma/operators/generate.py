@@ -73,20 +73,7 @@ class LumaGenerateVideoOperator(LumaSubmitOperator):
     :param missing_polls: See :class:`~airflow_provider_luma.sensors.luma.LumaTaskSensor`.
     """
 
-    template_fields: Sequence[str] = (
-        "prompt",
-        "model_name",
-        "duration",
-        "resolution",
-        "aspect_ratio",
-        "image_url",
-        "image_end_url",
-        "loop",
-        "expand_prompt",
-        "notify_hook",
-        "extra_fields",
-        "luma_conn_id",
-    )
+    template_fields: Sequence[str] = (*GenerationRequest.__struct_fields__, "luma_conn_id")
 
     def __init__(
         self,
@@ -230,16 +217,7 @@ class LumaExtendVideoOperator(LumaSubmitOperator):
     :param luma_conn_id: See :class:`LumaGenerateVideoOperator`, as for all further parameters.
     """
 
-    template_fields: Sequence[str] = (
-        "luma_task_id",
-        "prompt",
-        "image_url",
-        "image_end_url",
-        "expand_prompt",
-        "notify_hook",
-        "extra_fields",
-        "luma_conn_id",
-    )
+    template_fields: Sequence[str] = ("luma_task_id", *ExtensionRequest.__struct_fields__, "luma_conn_id")
 
     def __init__(
         self,

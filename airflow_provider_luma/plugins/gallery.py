@@ -46,29 +46,17 @@ class GalleryApp:
 
 
 _APPS: list[Any] = [{"name": "luma", "app": GalleryApp(), "url_prefix": URL_PREFIX}]
-_VIEWS: list[MutableMapping[str, Any]] = [
-    {
-        "name": "Luma",
-        "destination": "task_instance",
-        "url_route": TASK_ROUTE,
-        "href": f"{_PAGE}?{_RUN}&{_TASK}",
-        **_ICONS,
-    },
-    {
-        "name": "Luma",
-        "destination": "dag_run",
-        "url_route": RUN_ROUTE,
-        "href": f"{_PAGE}?{_RUN}",
-        **_ICONS,
-    },
-    {
-        "name": "Luma videos",
-        "destination": "nav",
-        "category": "browse",
-        "url_route": RECENT_ROUTE,
-        "href": _PAGE,
-        **_ICONS,
-    },
+
+
+def _view(name: str, destination: str, route: str, query: str = "", **more: str) -> MutableMapping[str, Any]:
+    view = {"name": name, "destination": destination, "url_route": route, "href": f"{_PAGE}{query}"}
+    return view | more | _ICONS
+
+
+_VIEWS = [
+    _view("Luma", "task_instance", TASK_ROUTE, f"?{_RUN}&{_TASK}"),
+    _view("Luma", "dag_run", RUN_ROUTE, f"?{_RUN}"),
+    _view("Luma videos", "nav", RECENT_ROUTE, category="browse"),
 ]
 
 

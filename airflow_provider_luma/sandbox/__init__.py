@@ -24,27 +24,17 @@ In a test::
 ``SandboxProcess`` runs in a process of its own. Any running sandbox can be steered over HTTP, in JSON,
 outside the prefix and without a key:
 
-``GET /sandbox/counts``
-    number of calls by kind
-``GET /sandbox/calls``
-    their records; ``?name=batch&after=17``: only batch queries after the call with that number
-``GET /sandbox/generations``
-    every accepted submit and extend
-``GET /sandbox/balance``
-    ``{"balance_usd": …, "spent_usd": …}``
-``POST /sandbox/times``
-    ``{"ids": […]}``, or ``{}`` for all tasks
-``POST /sandbox/tasks``
-    ``{"tasks": [{"id": "…", "completes_after": 3}, …]}`` answers ``{"ids": […]}``
-``POST /sandbox/faults``
-    ``{"call": "batch", "fault": "too_many_requests", "options": {"retry_after": 2}, "times": 1}``, and
-    ``ids``, ``containing``, ``skip``, ``accepted``; ``times: null`` plays it always
-``DELETE /sandbox/faults``
-    forgets all faults
-``POST /sandbox/advance``
-    ``{"seconds": 3600}`` moves the relay's clock ahead
-``POST /sandbox/reset``
-    forgets tasks, faults, records and spending
+* ``GET /sandbox/counts``: number of calls by kind
+* ``GET /sandbox/calls``: their records; ``?name=batch&after=17``: batch queries after the 17th call
+* ``GET /sandbox/generations``: every accepted submit and extend
+* ``GET /sandbox/balance``: ``{"balance_usd": …, "spent_usd": …}``
+* ``POST /sandbox/times``: ``{"ids": […]}``, or ``{}`` for all tasks
+* ``POST /sandbox/tasks``: ``{"tasks": [{"id": "…", "completes_after": 3}, …]}``; returns ``{"ids": […]}``
+* ``POST /sandbox/faults``: ``{"call": "batch", "fault": "latency", "options": {"seconds": 2}}``, and
+  ``times`` (1; null: always), ``ids``, ``containing``, ``skip``, ``accepted``
+* ``DELETE /sandbox/faults``: forgets all faults
+* ``POST /sandbox/advance``: ``{"seconds": 3600}`` moves the relay's clock ahead
+* ``POST /sandbox/reset``: forgets tasks, faults, records and spending
 """
 
 from __future__ import annotations
@@ -63,16 +53,9 @@ if TYPE_CHECKING:
     from airflow_provider_luma.sandbox.tasks import TaskScript as TaskScript
     from airflow_provider_luma.sandbox.tasks import TaskTimes as TaskTimes
 
-_HOMES = {
-    "Fault": "faults",
-    "Generation": "relay",
-    "LumaSandbox": "server",
-    "RecordedCall": "rules",
-    "Sandbox": "steering",
-    "SandboxProcess": "server",
-    "TaskScript": "tasks",
-    "TaskTimes": "tasks",
-}
+_HOMES = {"Fault": "faults", "Generation": "relay", "RecordedCall": "rules", "Sandbox": "steering"}
+_HOMES |= dict.fromkeys(("LumaSandbox", "SandboxProcess"), "server")
+_HOMES |= dict.fromkeys(("TaskScript", "TaskTimes"), "tasks")
 __all__ = ["faults", *_HOMES]
 
 

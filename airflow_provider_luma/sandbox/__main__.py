@@ -61,9 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on; its clients can steer the sandbox",
+        "--host", default="127.0.0.1", help="address to listen on; its clients can steer the sandbox"
     )
     parser.add_argument("--port", type=int, default=8321, help="port to listen on; 0 takes a free one")
     parser.add_argument(

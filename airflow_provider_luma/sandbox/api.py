@@ -31,6 +31,7 @@ class Incoming(NamedTuple):
 
     @property
     def task_id(self) -> str:
+        """The id in the path."""
         return self.record.ids[0]
 
 
@@ -76,6 +77,7 @@ class LumaApi:
         self._dialect = DIALECTS[relay.settings.dialect](urls.url, relay.epoch)
 
     def calls(self) -> Sequence[Call]:
+        """Return the calls of this API."""
         luma, billing = f"{self._settings.prefix}/luma", f"{self._settings.prefix}/v1/dashboard/billing"
         return (
             Call("POST", f"{luma}/tasks", "batch", self._batch),
@@ -134,6 +136,7 @@ class MediaApi:
         self._urls = urls
 
     def calls(self) -> Sequence[Call]:
+        """Return the calls of the media host."""
         return (Call("GET", "/media/{id}/{name}", "media", self._media),)
 
     def _media(self, call: Incoming) -> Reply:

@@ -76,12 +76,8 @@ class _Endpoint:
         fault = rule.played if rule else NO_FAULT
         reply = self._reply(Incoming(record, request, fault), accepted=rule is not None and rule.accepted)
         status = fault.status or reply.status
-        self._relay.finish_call(
-            record,
-            status=None if fault.silent else status,
-            fault=fault.name or None,
-            generation=reply.generation,
-        )
+        sent = None if fault.silent else status
+        self._relay.finish_call(record, status=sent, fault=fault.name or None, generation=reply.generation)
         latency = self._relay.settings.latency_seconds if self._needs_key else 0.0
         headers = (*reply.headers, *fault.headers, _cookie())
         return Answer(status, headers, reply.pieces, reply.length, delay=latency + fault.delay, fault=fault)

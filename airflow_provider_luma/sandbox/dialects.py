@@ -61,8 +61,7 @@ class Bare(Dialect):
             "state": snapshot.state,
             **artifacts,
         }
-        reason = _failure_reason(snapshot)
-        if reason is not None:
+        if reason := _failure_reason(snapshot):
             body["failure_reason"] = reason
         return _merge(body, script.overrides)
 
@@ -90,16 +89,14 @@ class Envelope(Dialect):
             return _malformed(task.script.malformed, default)
         started = phase != "pending"
         terminal = phase in ("completed", "failed")
-        fail_reason = _failure_reason(snapshot) or ""
-        if snapshot.has_video:
-            fail_reason = self._url(task.id, "video.mp4")
+        video = self._url(task.id, "video.mp4") if snapshot.has_video else None
         row = {
             "id": task.number,
             "task_id": task.id,
             "platform": "luma",
             "action": "EXTEND" if task.parent else "GENERATE",
             "status": self._status(snapshot),
-            "fail_reason": fail_reason,
+            "fail_reason": video or _failure_reason(snapshot) or "",
             "progress": self._progress(snapshot),
             "submit_time": int(self._epoch(task.created)),
             "start_time": int(self._epoch(task.created)) if started else 0,
@@ -113,17 +110,16 @@ class Envelope(Dialect):
         video = artifacts["video"]
         if video is not None:
             video = {**video, "thumbnail": artifacts["thumbnail"]["url"]}
+        del artifacts["thumbnail"]
         inner = {
             "id": snapshot.task.id,
             "state": snapshot.state,
             "created_at": int(self._epoch(snapshot.task.created)),
             "request": snapshot.task.request,
+            **artifacts,
             "video": video,
-            "video_raw": artifacts["video_raw"],
-            "last_frame": artifacts["last_frame"],
         }
-        reason = _failure_reason(snapshot)
-        if reason is not None:
+        if reason := _failure_reason(snapshot):
             inner["failure_reason"] = reason
         return _merge(inner, snapshot.task.script.overrides)
 
@@ -153,31 +149,14 @@ DIALECTS: dict[str, type[Dialect]] = {"bare": Bare, "envelope": Envelope}
 def _artifacts(snapshot: Snapshot, url: MakeUrl) -> dict[str, Any]:
     if not snapshot.has_video:
         return dict.fromkeys(("last_frame", "thumbnail", "video", "video_raw"))
-    task_id, width, height = snapshot.task.id, media_host.WIDTH, media_host.HEIGHT
+    task_id, size = snapshot.task.id, {"height": media_host.HEIGHT, "width": media_host.WIDTH}
     video = url(task_id, "video.mp4")
+    image = {**size, "media_type": "image"}
     return {
-        "last_frame": {
-            "height": height,
-            "media_type": "image",
-            "palette": None,
-            "url": url(task_id, "last_frame.jpg"),
-            "width": width,
-        },
-        "thumbnail": {
-            "height": height,
-            "media_type": "image",
-            "palette": _PALETTE,
-            "url": url(task_id, "thumbnail.jpg"),
-            "width": width,
-        },
-        "video": {"download_url": video, "height": height, "url": video, "width": width},
-        "video_raw": {
-            "duration": media_host.DURATION,
-            "height": height,
-            "media_type": "video",
-            "url": video,
-            "width": width,
-        },
+        "last_frame": {**image, "palette": None, "url": url(task_id, "last_frame.jpg")},
+        "thumbnail": {**image, "palette": _PALETTE, "url": url(task_id, "thumbnail.jpg")},
+        "video": {**size, "download_url": video, "url": video},
+        "video_raw": {**size, "duration": media_host.DURATION, "media_type": "video", "url": video},
     }
 
 

@@ -2,8 +2,8 @@
 """
 The host that keeps the files: their bytes, the part that a request gets, and the URLs that expire.
 
-Videos are real films of three seconds. A video of a given size is such a film followed by an MP4 ``free`` box
-of filler, so that players still play it.
+Videos are samples of three seconds. A video of a given size is a sample followed by an MP4 ``free`` box of
+filler, so that players still play it.
 """
 
 from __future__ import annotations
@@ -75,18 +75,18 @@ class MediaFile(NamedTuple):
 
 
 def check_video_bytes(size: int) -> None:
-    """Refuse a size that doesn't hold every film, with a ``ValueError`` that names the smallest."""
+    """Refuse a size that doesn't hold every sample, with a ``ValueError`` that names the smallest."""
     smallest = max(len(_sample(number, "video.mp4")) for number in range(1, _SAMPLES + 1)) + _FREE_BOX.size
     if size < smallest:
-        raise ValueError(f"video_bytes must be at least {smallest}, the size of the film; got {size!r}.")
+        raise ValueError(f"video_bytes must be at least {smallest}, the size of the sample; got {size!r}.")
 
 
 def media_file(task_id: str, name: FileName, video_bytes: int | None = None) -> MediaFile:
     """
     Return a task's file; the same task always has the same bytes.
 
-    :param video_bytes: Size of a video. None for the bare film.
-    :raises ValueError: ``video_bytes`` is too small for the film.
+    :param video_bytes: Size of a video. None for the bare sample.
+    :raises ValueError: ``video_bytes`` is too small for the sample.
     """
     fingerprint = zlib.crc32(task_id.encode())
     head = _sample(fingerprint % _SAMPLES + 1, name)
@@ -177,6 +177,7 @@ class FileUrls:
         self._lock = threading.Lock()
 
     def url(self, task_id: str, name: FileName) -> str:
+        """Return a URL of a file; a new one at each call when URLs expire."""
         path = f"/media/{task_id}/{name}"
         if not self._signed:
             return f"{self._base_url}{path}"

@@ -47,6 +47,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def prompt(self) -> str:
+        """The submitted prompt."""
         return str(self.body["user_prompt"])
 
 
@@ -87,11 +88,11 @@ class Relay:
             self.rules = Rules()
             self._calls: deque[RecordedCall] = deque(maxlen=self.settings.max_records)
             self._counts: Counter[str] = Counter()
-            self._call_number = 0
 
     # The clock
 
     def now(self) -> float:
+        """Return the reading of the relay's clock."""
         return self._clock() + self._ahead
 
     def epoch(self, moment: float) -> float:
@@ -99,6 +100,7 @@ class Relay:
         return self._epoch_of_zero + moment
 
     def advance(self, seconds: float) -> None:
+        """Move the clock ahead."""
         if seconds < 0:
             raise ValueError(f"seconds must be 0 or more; got {seconds!r}. Time does not run backwards.")
         with self._lock:
@@ -215,66 +217,44 @@ class Relay:
 
     @property
     def generations(self) -> list[Generation]:
+        """Every billed submit and extend."""
         with self._lock:
             return list(self._generations)
 
     @property
     def spent_usd(self) -> float:
+        """USD that submits and extends have cost."""
         return round(self._spent_usd, 6)
 
     @property
     def balance(self) -> float | None:
+        """USD left on the key; None when it is unlimited."""
         limit = self.settings.balance_usd
         return None if limit is None else round(limit - self._spent_usd, 6)
 
     # Records
 
-    def start_call(
-        self,
-        name: CallName,
-        method: str,
-        path: str,
-        *,
-        ids: tuple[str, ...] = (),
-        body: Any = None,
-        headers: dict[str, str] | None = None,
-    ) -> RecordedCall:
-        """Count a call that has arrived; ``finish_call`` records it."""
+    def start_call(self, name: CallName, method: str, path: str, **fields: Any) -> RecordedCall:
+        """Count a call that has arrived, and return its record; ``finish_call`` keeps it."""
         with self._lock:
-            self._call_number += 1
             self._counts[name] += 1
-            return RecordedCall(
-                number=self._call_number,
-                name=name,
-                method=method,
-                path=path,
-                ids=ids,
-                body=body,
-                headers=headers or {},
-                at=time.time(),
-                monotonic=time.monotonic(),
-            )
+            fields |= {"number": self._counts.total(), "at": time.time(), "monotonic": time.monotonic()}
+            return RecordedCall(name=name, method=method, path=path, **fields)
 
-    def finish_call(
-        self,
-        call: RecordedCall,
-        *,
-        status: int | None,
-        fault: str | None = None,
-        generation: str | None = None,
-    ) -> None:
-        """Record a call just before it is answered, so that a client with the answer finds the record."""
-        record = msgspec.structs.replace(call, status=status, fault=fault, generation=generation)
+    def finish_call(self, call: RecordedCall, **fields: Any) -> None:
+        """Keep a call's record just before it is answered, so that a client with the answer finds it."""
         with self._lock:
-            self._calls.append(record)
+            self._calls.append(msgspec.structs.replace(call, **fields))
 
     @property
     def calls(self) -> list[RecordedCall]:
+        """The records of the last calls."""
         with self._lock:
             return list(self._calls)
 
     @property
     def counts(self) -> dict[str, int]:
+        """How many calls of each kind came in."""
         with self._lock:
             return {name: self._counts[name] for name in CALL_NAMES}
 

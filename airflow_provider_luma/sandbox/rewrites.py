@@ -77,6 +77,7 @@ class _Rewrite(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_default
         return json.dumps(self.change(json.loads(body)), separators=(",", ":")).encode()
 
     def change(self, answer: Any) -> Any:
+        """Return the decoded answer that is sent instead of ``answer``."""
         raise NotImplementedError
 
 

@@ -16,17 +16,14 @@ CALL_NAMES: tuple[CallName, ...] = get_args(CallName)
 
 class RecordedCall(msgspec.Struct, frozen=True, kw_only=True):
     """
-    Record one request that the sandbox received.
+    Record one request that the sandbox received, and how it was answered.
 
     :param number: Number of the call, from 1 over all calls.
-    :param name: Kind of the call.
-    :param method: HTTP method.
     :param path: Path and query.
     :param ids: The task ids that it names.
     :param body: The decoded JSON body, its text when it is not JSON, or None.
     :param headers: Headers with lower-case names.
-    :param at: Wall-clock epoch.
-    :param monotonic: This machine's monotonic clock, the same for all its processes.
+    :param at: Wall-clock epoch; ``monotonic`` is the clock that all processes of this machine share.
     :param status: HTTP status of the answer. None when nothing was sent.
     :param fault: Name of the fault that was played.
     :param generation: Id of the task that this call submitted.
@@ -51,15 +48,10 @@ Predicate = Callable[[RecordedCall], bool]
 
 class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """
-    Say when a fault is played; in JSON, the body of ``POST /sandbox/faults``.
+    Say when a fault is played: the arguments of ``fail_when``; in JSON, the body of ``POST /sandbox/faults``.
 
-    :param call: Kind of the calls.
     :param fault: The fault, or its name.
     :param options: Arguments of a fault that is given by name.
-    :param times: How often. None: always.
-    :param ids: A condition of ``fail_when``, as are ``containing`` and ``predicate``.
-    :param skip: How many matching calls pass before.
-    :param accepted: Whether the relay first accepts and bills a submit or extend.
     :raises ValueError: A field's value is wrong.
     :raises TypeError: The fault has no such option.
     """
@@ -116,10 +108,12 @@ class Rules:
         self._lock = threading.RLock()
 
     def add(self, rule: Rule) -> None:
+        """Add a rule after the others."""
         with self._lock:
             self._rules.append(rule)
 
     def clear(self) -> None:
+        """Forget all rules."""
         with self._lock:
             self._rules.clear()
 

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import IO, Any, Self, cast
 
 import msgspec
@@ -137,17 +137,14 @@ class LumaSandbox(Sandbox):
             raise RuntimeError("The sandbox's server did not start.")
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.stop()
         self._thread.join(2 * _PATIENCE)
 
     def serve(self, on_ready: Callable[[], None]) -> None:
         """
-        Serve from this thread until SIGINT, SIGTERM or ``stop``.
+        Serve from this thread until SIGINT, SIGTERM or ``stop``; call ``on_ready`` once the sandbox listens.
 
-        :param on_ready: Called once the sandbox listens.
         :raises OSError: It can't listen on its host and port.
         """
         listener = self._open(on_ready)
@@ -172,12 +169,7 @@ class SandboxProcess(Sandbox):
     Run a sandbox in a process of its own, for benchmarks and for clients that are killed.
 
     It shares no interpreter lock with them. It ends with the ``with`` block, and in any case when this
-    process ends.
-
-    :param host: Address to listen on.
-    :param port: Port to listen on. 0 takes a free one.
-    :param settings: Fields of :class:`~airflow_provider_luma.sandbox.settings.Settings`.
-    :raises ValueError: A setting is unknown or its value wrong.
+    process ends. The parameters are those of :class:`LumaSandbox`.
     """
 
     remote: Remote
@@ -208,9 +200,7 @@ class SandboxProcess(Sandbox):
         self.remote = Remote(self.root_url)
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.remote.close()
         self._end()
 

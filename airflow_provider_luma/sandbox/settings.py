@@ -12,68 +12,57 @@ from msgspec import Meta
 from airflow_provider_luma.sandbox import media_host
 
 Seconds = Annotated[float, Meta(ge=0)]
+Usd = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+def _help(description: str, **bounds: Any) -> Meta:
+    return Meta(description=description, **bounds)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Configure a sandbox: each field is a keyword of ``LumaSandbox`` and an option of the command line."""
 
-    api_key: Annotated[str, Meta(min_length=1, description="the only key that the relay accepts")] = (
-        "sandbox-key"
-    )
+    api_key: Annotated[str, _help("the only key that the relay accepts", min_length=1)] = "sandbox-key"
     dialect: Annotated[
-        Literal["bare", "envelope"],
-        Meta(description="shape of the answers: bare tasks, or rows in an envelope"),
+        Literal["bare", "envelope"], _help("shape of the answers: bare tasks, or rows in an envelope")
     ] = "bare"
     prefix: Annotated[
-        str, Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="path before /luma and /v1, such as /relay")
+        str, _help("path before /luma and /v1, such as /relay", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
     ] = ""
-    pending_seconds: Annotated[Seconds, Meta(description="how long a task is pending")] = 2.0
-    processing_seconds: Annotated[Seconds, Meta(description="how long it is then processing")] = 6.0
-    visible_after_seconds: Annotated[
-        Seconds, Meta(description="how long queries leave a new task out of their answers")
-    ] = 0.0
-    latency_seconds: Annotated[Seconds, Meta(description="delay of every answer of the API")] = 0.0
-    submit_status: Annotated[
-        Literal[200, 201], Meta(description="status of an accepted submit or extend")
-    ] = 200
-    id_form: Annotated[
-        Literal["uuid", "task", "luma_gen"], Meta(description="form of the ids that the relay gives out")
-    ] = "uuid"
-    refused_words: Annotated[
-        tuple[str, ...], Meta(description="words in a prompt that moderation refuses")
-    ] = ("nsfw",)
+    pending_seconds: Annotated[Seconds, _help("how long a task is pending")] = 2.0
+    processing_seconds: Annotated[Seconds, _help("how long it is then processing")] = 6.0
+    visible_after_seconds: Annotated[Seconds, _help("how long queries leave a new task out")] = 0.0
+    latency_seconds: Annotated[Seconds, _help("delay of every answer of the API")] = 0.0
+    submit_status: Annotated[Literal[200, 201], _help("status of an accepted submit or extend")] = 200
+    id_form: Annotated[Literal["uuid", "task", "luma_gen"], _help("form of the ids of new tasks")] = "uuid"
+    refused_words: Annotated[tuple[str, ...], _help("words that moderation refuses in a prompt")] = ("nsfw",)
     moderation: Annotated[
         Literal["refuse", "fail"],
-        Meta(description="refuse such a prompt with a 400, or accept (and bill) it and let the task fail"),
+        _help("refuse such a prompt with a 400, or accept (and bill) it and let the task fail"),
     ] = "refuse"
     balance_usd: Annotated[
-        Annotated[float, Meta(ge=0)] | None,
-        Meta(description="USD on the key; submits that it doesn't cover get a 403; unlimited if unset"),
+        Usd | None, _help("USD on the key; submits that it doesn't cover get a 403; unlimited if unset")
     ] = None
-    price_usd: Annotated[float, Meta(ge=0, description="USD that a submit or extend costs")] = 0.32
+    price_usd: Annotated[Usd, _help("USD that a submit or extend costs")] = 0.32
     media_base_url: Annotated[
-        str | None, Meta(description="what the URLs of files start with instead of the sandbox's own address")
+        str | None, _help("what the URLs of files start with instead of the sandbox's own address")
     ] = None
-    video_bytes: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
-        Meta(description="size of every video: the film and filler after it; unset: the film alone"),
-    ] = None
+    video_bytes: Annotated[Count | None, _help("size of every video; unset: that of the bare sample")] = None
     links_expire_after: Annotated[
-        Annotated[float, Meta(ge=0)] | None,
-        Meta(description="sign the URLs of files and refuse them after so many seconds"),
+        Seconds | None, _help("sign the URLs of files and refuse them after so many seconds")
     ] = None
-    link_uses: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
-        Meta(description="sign the URLs of files and refuse them after so many GETs"),
-    ] = None
+    link_uses: Annotated[Count | None, _help("sign the URLs of files and refuse them after so many GETs")] = (
+        None
+    )
     lapsed_link_status: Annotated[
         Literal[400, 401, 403, 404, 410],
-        Meta(description="status with which such a URL is refused; 400 is the ExpiredToken of an S3 store"),
+        _help("status with which such a URL is refused; 400 is the ExpiredToken of an S3 store"),
     ] = 403
     max_records: Annotated[
-        int, Meta(ge=0, description="how many of the last calls are recorded; counts are always complete")
+        int, _help("how many of the last calls are recorded; counts are always complete", ge=0)
     ] = 100_000
-    seed: Annotated[int, Meta(description="seed of the order in which answers list their tasks")] = 0
+    seed: Annotated[int, _help("seed of the order in which answers list their tasks")] = 0
 
     def __post_init__(self) -> None:
         if self.video_bytes is not None:

@@ -90,12 +90,7 @@ class Sandbox:
         return self.relay.add(tasks)
 
     def times(self, ids: Iterable[str] | None = None) -> list[TaskTimes]:
-        """
-        Return when things happened to these tasks, or to all.
-
-        :param ids: The tasks' ids. None: all tasks.
-        :raises KeyError: The relay has no task with an id.
-        """
+        """Return when things happened to these tasks, or to all; raise ``KeyError`` for an unknown id."""
         return self._times(None if ids is None else list(ids))
 
     @verb("POST", "times")
@@ -121,14 +116,10 @@ class Sandbox:
         self, call: CallName, fault: Fault, times: int = 1, *, skip: int = 0, accepted: bool = False
     ) -> None:
         """
-        Play a fault on the next calls of a kind.
+        Play a fault on the next calls of a kind; such faults queue up and precede those of ``fail_when``.
 
-        Such faults queue up and precede those of ``fail_when``.
-
-        :param call: Kind of the calls.
-        :param fault: The fault.
         :param times: On how many calls.
-        :param skip: How many calls pass before.
+        :param skip: How many matching calls pass before.
         :param accepted: Whether the relay first accepts and bills a submit or extend. Otherwise the call does
             not reach it, unless the fault needs the true answer (``latency``, ``truncated``, …).
         """
@@ -147,31 +138,18 @@ class Sandbox:
         accepted: bool = False,
     ) -> None:
         """
-        Play a fault on every call of a kind that meets all conditions.
+        Play a fault on every call of a kind that meets all conditions; the rest is as for ``fail_next``.
 
-        :param call: Kind of the calls.
-        :param fault: The fault.
         :param predicate: Gets the call and decides; only for a sandbox in this process.
         :param ids: The call names at least one of these tasks.
         :param containing: This text is in the call's path or in a field of its body, such as a file's name or
             a part of a prompt.
         :param times: On how many calls. None: on all.
-        :param skip: How many matching calls pass before.
-        :param accepted: As for ``fail_next``.
         """
         if predicate is not None and self.remote is not None:
             raise ValueError("predicate can't be sent to another process; use ids= or containing=.")
-        rule = Rule(
-            call=call,
-            fault=fault,
-            predicate=predicate,
-            ids=frozenset(ids),
-            containing=containing,
-            times=times,
-            skip=skip,
-            accepted=accepted,
-        )
-        self._add_rule(rule)
+        conditions: Any = {"predicate": predicate, "ids": frozenset(ids), "containing": containing}
+        self._add_rule(Rule(call=call, fault=fault, times=times, skip=skip, accepted=accepted, **conditions))
 
     @verb("POST", "faults")
     def _add_rule(self, rule: Rule) -> None:

@@ -87,10 +87,8 @@ class TaskScript(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
             raise ValueError(f"{' and '.join(given)} exclude each other; give one of them.")
         starts = [0.0] if self.states is None else [start for start, _ in self.states]
         if not starts or starts[0] != 0 or starts != sorted(starts):
-            raise ValueError(
-                "states must be (seconds since creation, state) pairs in order of time, the first at 0; "
-                f"got {self.states!r}."
-            )
+            what = "(seconds since creation, state) pairs in order of time, the first at 0"
+            raise ValueError(f"states must be {what}; got {self.states!r}.")
         if self.video_bytes is not None:
             media_host.check_video_bytes(self.video_bytes)
 

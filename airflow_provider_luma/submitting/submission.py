@@ -58,9 +58,8 @@ class Submission(msgspec.Struct, frozen=True):
 
 def submission_keys(submissions: Sequence[Submission], connection: str) -> list[str]:
     """
-    Return a key for each submission that depends on its request, not on its place in the list.
+    Return a key for each submission that depends on its request, not on its place; equal ones differ.
 
-    :param submissions: The submissions; equal ones get different keys.
     :param connection: See :meth:`Submission.fingerprint`.
     """
     seen: Counter[str] = Counter()

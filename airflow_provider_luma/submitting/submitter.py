@@ -23,7 +23,7 @@ from airflow_provider_luma.exceptions import (
 )
 from airflow_provider_luma.submitting.submission import Submission, submission_keys
 from airflow_provider_luma.text import shorten, shorten_list
-from airflow_provider_luma.validation import non_negative_seconds, shown, whole_number
+from airflow_provider_luma.validation import positive_seconds, shown, whole_number
 
 if TYPE_CHECKING:
     from airflow_provider_luma.client.api import LumaClient
@@ -67,7 +67,7 @@ class SubmitPolicy(msgspec.Struct, frozen=True, kw_only=True):
         if self.max_failed is not None:
             whole_number("max_failed", self.max_failed, least=0)
         whole_number("max_concurrency", self.max_concurrency, least=1)
-        non_negative_seconds("submit_interval", self.submit_interval)
+        positive_seconds("submit_interval", self.submit_interval, or_zero=True)
         if self.on_ambiguous not in ("fail", "resubmit"):
             raise LumaConfigError(
                 f"on_ambiguous must be 'fail' or 'resubmit'; got {shown(self.on_ambiguous)}."

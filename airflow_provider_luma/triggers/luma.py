@@ -30,6 +30,10 @@ from airflow_provider_luma.waiting.tracker import Tracker
 log = logging.getLogger(__name__)
 
 _ONE_HOUR: Final = TimeLimit(seconds=60 * 60)
+_ARGUMENTS: Final = (
+    *("luma_task_ids", "luma_conn_id", "poll_interval", "time_limit"),
+    *("max_failed", "missing_polls", "progress", "end_states"),
+)
 _END_EVENTS: Final = {"success": TaskSuccessEvent, "failed": TaskFailedEvent, "skipped": TaskSkippedEvent}
 
 
@@ -112,19 +116,8 @@ class LumaTaskTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that rebuild this trigger elsewhere."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "luma_task_ids": self.luma_task_ids,
-                "luma_conn_id": self.luma_conn_id,
-                "poll_interval": self.poll_interval,
-                "time_limit": msgspec.to_builtins(self.time_limit),
-                "max_failed": self.max_failed,
-                "missing_polls": self.missing_polls,
-                "progress": self.progress,
-                "end_states": self.end_states,
-            },
-        )
+        arguments = {name: msgspec.to_builtins(getattr(self, name)) for name in _ARGUMENTS}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire the one event."""

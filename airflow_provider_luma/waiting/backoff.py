@@ -24,8 +24,6 @@ class Backoff:
     Hold rounds back while no call gets through, or while the relay asks for a pause.
 
     ``unanswered_rounds`` counts the rounds in a row in which no call got through.
-
-    :param rng: Source of the jitter.
     """
 
     def __init__(self, rng: random.Random) -> None:

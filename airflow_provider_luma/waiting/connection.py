@@ -44,7 +44,6 @@ class PolledRelay:
 
     :param load_settings: Reads the connection; called before the first call, and again when the relay refuses
         the key, which may have been rotated.
-    :param meter: Where measurements go.
     :param max_calls: How many calls can be in flight.
     """
 

@@ -41,12 +41,7 @@ MAX_QUARANTINE_CALLS: Final = 2
 
 
 class Poller:
-    """
-    The shared poll of one connection in one event loop. Use :func:`shared_poller`.
-
-    :param load_settings: Reads the connection.
-    :param meter: Where measurements go.
-    """
+    """The shared poll of one connection in one event loop. Use :func:`shared_poller`."""
 
     def __init__(self, load_settings: LoadSettings, *, meter: Meter) -> None:
         self._load_settings = load_settings
@@ -87,8 +82,6 @@ class Poller:
         """
         Wait for ids, in the running event loop.
 
-        :param ids: The ids to poll.
-        :param on_answer: Takes in the answers.
         :param interval: Seconds between two answers; the first comes after one interval.
         :param deadline: When the last answer is due, in seconds since the epoch.
         :param answered: Whether the wait knows of a call that has worked with this connection.
@@ -271,13 +264,7 @@ _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = Weak
 
 @contextmanager
 def shared_poller(connection: str, load_settings: LoadSettings, meter: Meter) -> Iterator[Poller]:
-    """
-    Share one poller with all waits of the running event loop that use the same connection.
-
-    :param connection: Name of the connection, the key of the sharing.
-    :param load_settings: Reads the connection.
-    :param meter: Where measurements go.
-    """
+    """Share one poller with all waits of the running event loop that use the connection of the same name."""
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
     poller = pollers.get(connection)
     if poller is None:
@@ -298,11 +285,7 @@ async def follow_shared(
     deadline: float,
     meter: Meter,
 ) -> Verdict:
-    """
-    Poll until the wait ends, sharing the polls: see :func:`shared_poller` and :meth:`Poller.subscribe`.
-
-    :param tracker: What is known, what is tolerated, and where to log.
-    """
+    """Poll until the wait ends, sharing the polls: see :func:`shared_poller` and :meth:`Poller.subscribe`."""
 
     def on_answer(subscription: Subscription, answer: PollResult | None) -> Collection[str]:
         relay = subscription.poller.relay

@@ -17,12 +17,7 @@ import msgspec
 
 from airflow_provider_luma.client.models import LumaTask, TaskState
 from airflow_provider_luma.client.settings import DEFAULT_MAX_POLL_FAILURES
-from airflow_provider_luma.exceptions import (
-    LumaApiError,
-    LumaAuthError,
-    LumaEndpointError,
-    LumaError,
-)
+from airflow_provider_luma.exceptions import LumaApiError, LumaAuthError, LumaEndpointError, LumaError
 from airflow_provider_luma.text import clean_text, shorten_list
 from airflow_provider_luma.validation import whole_number
 from airflow_provider_luma.waiting.anomalies import (
@@ -149,7 +144,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return data
 
     def is_completed(self, task_id: str) -> bool:
-        """Whether the task is completed and its video is there."""
+        """Return whether the task is completed and its video is there."""
         return (
             self.states.get(task_id) is TaskState.COMPLETED
             and task_id not in self.anomalies
@@ -181,7 +176,6 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         Return the progress after one answer: this very value when the answer changes nothing.
 
         :param answer: The tasks in the answer; an id that was polled and is missing here was left out.
-        :param policy: What is tolerated.
         :param asked: The ids that were polled. Default: all that were open.
         :param error: Why the others could not be polled.
         :param answered: Whether the connection is known to have worked, for example for another waiter.

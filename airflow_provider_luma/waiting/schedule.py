@@ -53,7 +53,6 @@ class Schedule:
     now.
 
     :param batch_size: How many ids one call carries at most.
-    :param rng: Source of the jitter.
     """
 
     def __init__(self, batch_size: int, rng: random.Random) -> None:
@@ -84,8 +83,6 @@ class Schedule:
         """
         Add a waiter; its first result comes one interval from now, or at the deadline if that is sooner.
 
-        :param interval: Seconds between two results.
-        :param deadline: When the last result is due.
         :param answered: Whether it knows of a call that has worked with this connection.
         """
         due = self._first_due.get(interval, -inf)

@@ -31,9 +31,6 @@ class Subscription:
     A function takes them in and not a task that waits for them: waking a task costs more than taking in most
     answers.
 
-    :param poller: The shared poll.
-    :param waiter: The wait's place in the schedule.
-    :param on_answer: Takes in the answers.
     :param deadline: When the last answer is due, on the event loop's clock.
     """
 

@@ -71,8 +71,6 @@ class Tracker:
         The answers of some calls count, although others fail. When several fail in a row, the rest is left
         for the next poll, because each may take as long as the client's timeouts and retries allow.
 
-        :param client: The relay.
-        :param max_poll_failures: How many polls in a row the connection allows to fail.
         :return: The tasks that the relay knows, as far as it answered.
         """
         ids = self.progress.open_ids
@@ -108,7 +106,6 @@ class Tracker:
         """
         Take in the result of one poll.
 
-        :param result: What was polled and answered.
         :param answered: Whether the connection is known to have worked, for example for another wait.
         :param max_poll_failures: How many polls in a row the connection allows to fail.
         """
@@ -167,7 +164,6 @@ def follow(
     """
     Poll until the wait ends, in the calling thread.
 
-    :param client: The relay.
     :param tracker: What is known, what is tolerated, and where to log.
     :param interval: Seconds between polls; longer when the relay asks for a longer pause.
     :param limit: How long to wait. The last poll comes when it runs out.

@@ -143,12 +143,7 @@ class TestHostileText:
         """Loading Airflow's sign-out URL as a thumbnail would sign the user out."""
         inside = f"{airflow.base_url}/auth/logout"
         bare = {"id": "inside-1", "video_url": inside, "thumbnail_url": inside, "prompt": "a trap"}
-        mixed = {
-            **bare,
-            "id": "inside-2",
-            "video_url": "https://cdn.test/video.mp4",
-            "last_frame_url": inside,
-        }
+        mixed = {**bare, "id": "inside-2", "video_url": "https://cdn.test/v.mp4", "last_frame_url": inside}
         requested: list[str] = []
         viewer.page.on("request", lambda request: requested.append(request.url))
         viewer.page.route("https://cdn.test/**", lambda route: route.fulfill(status=404))

@@ -173,7 +173,7 @@ class TestRendering:
                     LumaTaskSensor(task_id=task_id, **arguments)
 
     def test_a_template_that_can_not_be_read_is_named(self) -> None:
-        with pytest.raises(LumaConfigError, match="can't be read"):
+        with pytest.raises(LumaConfigError, match="can't be parsed"):
             dag_of(luma_task_ids="{{ params.ids")
 
     @pytest.mark.parametrize("argument", ["pre_execute", "on_execute_callback"])

@@ -356,7 +356,7 @@ class TestConnections:
             ({"password": "two words"}, "password"),
             ({"extra": {"batch_size": 0}}, "batch_size must be"),
             ({"extra": {"read_timeout": "soon"}}, "read_timeout must be"),
-            ({"extra": {"verify": 5}}, "verify is 5"),
+            ({"extra": {"verify": 5}}, "verify must be"),
             ({"extra": {"proxies": "none"}}, "proxies"),
             ({"extra": {"max_poll_failures": 0}}, "max_poll_failures must be"),
         ],

@@ -121,7 +121,7 @@ class TestPublicInterface:
 
 
 class TestDecisions:
-    #: Airflow's public interface, and what providers are told to use for every version of it.
+    #: Airflow's public interface, and what providers are meant to use for every version of it.
     PUBLIC = r"airflow\.(sdk\.\w+|providers\.common\.compat\..*|triggers\.base\..*|plugins_manager\..*)"
 
     def test_the_record_names_every_import_that_airflow_calls_private(self) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_luma.exceptions import LumaConfigError
-from airflow_provider_luma.validation import non_negative_seconds, positive_seconds, shown, whole_number
+from airflow_provider_luma.validation import positive_seconds, shown, whole_number
 
 NO_NUMBERS: list[Any] = [
     None,
@@ -41,7 +41,7 @@ def test_what_is_no_duration_is_refused_by_name_and_value(value: object) -> None
     with pytest.raises(
         LumaConfigError, match=r"^pause must be a number of seconds, 0 or more and at most .*; got "
     ):
-        non_negative_seconds("pause", value, most=60)
+        positive_seconds("pause", value, most=60, or_zero=True)
 
 
 @pytest.mark.parametrize("value", [*NO_NUMBERS, 0, 1.0, -1, 11])
@@ -55,7 +55,7 @@ def test_right_numbers_are_returned() -> None:
     assert isinstance(positive_seconds("wait", 5), float)
     assert positive_seconds("wait", 86_400) == 86_400
     assert positive_seconds("wait", 7 * 86_400, most=math.inf) == 7 * 86_400
-    assert non_negative_seconds("pause", 0) == 0
+    assert positive_seconds("pause", 0, or_zero=True) == 0
     assert whole_number("count", 10**6, least=0) == 10**6
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import Final
 
 from rich.table import Table
 
@@ -14,6 +15,8 @@ from airflow_provider_luma.cli.output import Output, plain
 from airflow_provider_luma.client.api import LumaClient
 from airflow_provider_luma.client.balance import Balance
 from airflow_provider_luma.exceptions import LumaError
+
+_AMOUNTS: Final = ("limit_usd", "used_usd", "remaining_usd")
 
 
 def run(arguments: argparse.Namespace, output: Output) -> Exit:
@@ -33,12 +36,7 @@ def run(arguments: argparse.Namespace, output: Output) -> Exit:
                 "base_url": client.base_url,
                 "source": relay.source,
                 "latency_seconds": round(latency, 4),
-                "balance": balance
-                and {
-                    "limit_usd": balance.limit_usd,
-                    "used_usd": balance.used_usd,
-                    "remaining_usd": balance.remaining_usd,
-                },
+                "balance": balance and {name: getattr(balance, name) for name in _AMOUNTS},
             }
         )
         return Exit.OK

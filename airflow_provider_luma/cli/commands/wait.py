@@ -14,11 +14,7 @@ from airflow_provider_luma.waiting.progress import Progress, Report, Verdict, Wa
 from airflow_provider_luma.waiting.time_limit import TimeLimit
 from airflow_provider_luma.waiting.tracker import Tracker, follow
 
-_EXITS: dict[Verdict, Exit] = {
-    "done": Exit.OK,
-    "failed": Exit.TASKS_FAILED,
-    "timed_out": Exit.TIMEOUT,
-}
+_EXITS: dict[Verdict, Exit] = {"done": Exit.OK, "failed": Exit.TASKS_FAILED, "timed_out": Exit.TIMEOUT}
 
 
 def run(arguments: argparse.Namespace, output: Output) -> Exit:

@@ -10,7 +10,7 @@ import { sharesCookies } from "./videos.js";
 /** @type {Record<State, { label: string, icon: Parameters<typeof icon>[0], placeholder: Parameters<typeof icon>[0] }>} */
 const STATES = {
   waiting: { label: "Waiting", icon: "clock", placeholder: "clock" },
-  completed: { label: "Completed", icon: "check", placeholder: "film" },
+  completed: { label: "Completed", icon: "check", placeholder: "video" },
   failed: { label: "Failed", icon: "cross", placeholder: "alert" },
   unfinished: { label: "Unfinished", icon: "pause", placeholder: "pause" },
 };

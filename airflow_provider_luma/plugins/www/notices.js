@@ -35,7 +35,7 @@ export function errorNotice(error, retry) {
     case 403:
       return notice("alert", "Permission denied", "You are not allowed to read the XComs of this Dag.");
     case 404:
-      return notice("film", "Dag run not found", "It may have been deleted.", again);
+      return notice("video", "Dag run not found", "It may have been deleted.", again);
     default:
       return notice("alert", "Airflow returned an error", errorText(error), again);
   }

@@ -98,7 +98,7 @@ export function showRecent(page, runRoute) {
 
 function emptyNotice() {
   return notice(
-    "film",
+    "video",
     "No Dag runs with Luma videos in the last 30 days",
     "Dag runs with Luma videos appear here, newest first.",
   );
@@ -190,7 +190,7 @@ class Row {
           alt: "",
           loading: "lazy",
           referrerpolicy: "no-referrer",
-          error: (/** @type {any} */ event) => event.currentTarget.replaceWith(make("span", { class: "missing" }, icon("film"))),
+          error: (/** @type {any} */ event) => event.currentTarget.replaceWith(make("span", { class: "missing" }, icon("video"))),
         }),
       ),
     );

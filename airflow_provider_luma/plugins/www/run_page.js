@@ -178,11 +178,11 @@ export function showRun(page, scope, runRoute) {
     if (scope.taskId !== null) {
       const url = runUrl(scope.dagId, scope.runId, `plugin/${runRoute}`);
       const link = make("a", { href: url, click: followOutside }, "All videos of this Dag run");
-      return notice("film", `No videos in this task instance${active ? " yet" : ""}`, make("p", {}, link));
+      return notice("video", `No videos in this task instance${active ? " yet" : ""}`, make("p", {}, link));
     }
     return active
-      ? notice("film", "No videos in this Dag run yet", "They appear when a task submits or waits for them.")
-      : notice("film", "No videos in this Dag run");
+      ? notice("video", "No videos in this Dag run yet", "They appear when a task submits or waits for them.")
+      : notice("video", "No videos in this Dag run");
   }
 
   function drawCards() {

@@ -15,11 +15,10 @@ from __future__ import annotations
 
 from airflow_provider_luma.sandbox.faults.connections import *
 from airflow_provider_luma.sandbox.faults.edge import *
+from airflow_provider_luma.sandbox.faults.fault import NAMED as NAMED
 from airflow_provider_luma.sandbox.faults.fault import CallName as CallName
 from airflow_provider_luma.sandbox.faults.fault import Fault as Fault
+from airflow_provider_luma.sandbox.faults.fault import random_faults as random_faults
 from airflow_provider_luma.sandbox.faults.media import *
 from airflow_provider_luma.sandbox.faults.odd_answers import *
 from airflow_provider_luma.sandbox.faults.refusals import *
-from airflow_provider_luma.sandbox.faults.registry import NAMED as NAMED
-from airflow_provider_luma.sandbox.faults.registry import random_faults as random_faults
-from airflow_provider_luma.sandbox.faults.unreadable import *

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_luma.sandbox.faults.fault import Fault
-from airflow_provider_luma.sandbox.faults.registry import registered
+from airflow_provider_luma.sandbox.faults.fault import Fault, registered
 
 _KEEP = (0.0, 0.3, 0.9)
 _PAUSE = (0.0001, 0.001)

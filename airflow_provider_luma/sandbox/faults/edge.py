@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 
 from airflow_provider_luma.sandbox.faults import bodies
-from airflow_provider_luma.sandbox.faults.fault import JSON, Fault
-from airflow_provider_luma.sandbox.faults.registry import one_of, registered
+from airflow_provider_luma.sandbox.faults.fault import JSON, Fault, one_of, registered
 
 Gateway = Literal[
     "aws", "kong", "kong_502", "spring", "spring_502", "problem", "cloudflare", "timeout", "empty"
@@ -93,25 +92,25 @@ def redirect(location: str, *, code: int = 307) -> Fault:
 
 @registered()
 def bad_gateway() -> Fault:
-    """Return 502 HTML as an edge proxy does."""
+    """Return 502 bodies.HTML as an edge proxy does."""
     return bodies.edge_page(502, "Bad Gateway")
 
 
 @registered()
 def gateway_timeout() -> Fault:
-    """Return 504 HTML as an edge proxy does."""
+    """Return 504 bodies.HTML as an edge proxy does."""
     return bodies.edge_page(504, "Gateway Time-out")
 
 
 @registered()
 def edge_timeout() -> Fault:
-    """Return 524 HTML: the edge proxy waited too long for the relay."""
+    """Return 524 bodies.HTML: the edge proxy waited too long for the relay."""
     return bodies.edge_page(524, "A timeout occurred")
 
 
 @registered()
 def payload_too_large() -> Fault:
-    """Return 413 HTML as an edge proxy does."""
+    """Return 413 bodies.HTML as an edge proxy does."""
     return bodies.edge_page(413, "Request Entity Too Large")
 
 
@@ -130,7 +129,7 @@ def gateway_json(form: Gateway = "aws") -> Fault:
 
 @registered()
 def challenge_page() -> Fault:
-    """Return 403 HTML: an edge proxy wants to see a browser."""
+    """Return 403 bodies.HTML: an edge proxy wants to see a browser."""
     page = (
         b'<!DOCTYPE html><html lang="en-US"><head><title>Just a moment...</title>'
         b'<meta name="robots" content="noindex,nofollow"></head><body><div class="main-wrapper">'

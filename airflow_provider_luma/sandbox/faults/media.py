@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_luma.sandbox.faults.fault import Fault
-from airflow_provider_luma.sandbox.faults.registry import MEDIA, registered
+from airflow_provider_luma.sandbox.faults.fault import MEDIA, Fault, registered
 
 _S3_CODES = {400: "ExpiredToken", 401: "Unauthorized", 403: "AccessDenied", 404: "NoSuchKey", 410: "Gone"}
 

@@ -10,8 +10,7 @@ from typing import Literal, get_args
 import msgspec
 
 from airflow_provider_luma.sandbox.faults import bodies
-from airflow_provider_luma.sandbox.faults.fault import Fault
-from airflow_provider_luma.sandbox.faults.registry import API, MEDIA, one_of, registered
+from airflow_provider_luma.sandbox.faults.fault import API, MEDIA, Fault, one_of, registered
 
 LostUpstream = Literal["deadline", "unmarshal", "closed"]
 
@@ -86,17 +85,11 @@ def too_many_requests(
     :param http_date: Whether ``Retry-After`` is an HTTP date, counted from now.
     :param body: ``message`` (the relay's own), ``openai`` (an OpenAI error) or ``empty``.
     """
-    openai = {
-        "message": "Rate limit reached for requests",
-        "type": "requests",
-        "param": None,
-        "code": "rate_limit_exceeded",
-    }
+    message, code = "Rate limit reached for requests", "rate_limit_exceeded"
+    openai = {"error": {"message": message, "type": "requests", "param": None, "code": code}}
     forms = {
         "message": bodies.task_error(429, bodies.BUSY, code=429),
-        "openai": bodies.json_answer(
-            429, {"error": {"message": "Rate limit reached for requests", **openai}}
-        ),
+        "openai": bodies.json_answer(429, openai),
         "empty": Fault(status=429, body=b""),
     }
     answer = forms[one_of("body", body, forms)]

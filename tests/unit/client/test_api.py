@@ -107,7 +107,7 @@ class TestGetTasks:
         assert list(client().get_tasks(["t1"])) == ["t1"]
 
     @pytest.mark.parametrize("states", [("processing", "completed"), ("completed", "processing")])
-    def test_of_a_task_that_is_told_twice_the_finished_state_wins(
+    def test_of_a_task_that_is_reported_twice_the_finished_state_wins(
         self, relay: Any, states: tuple[str, str]
     ) -> None:
         relay.answers([task("t1", state) for state in states])
@@ -161,7 +161,7 @@ class TestGetTasks:
         assert list(client(batch_size=batch_size).get_tasks(ids)) == ids
         assert knowing.asked == [ids[start : start + batch_size] for start in range(0, 7, batch_size)]
 
-    def test_an_id_that_the_relay_refuses_is_found_by_halving_and_told_as_a_problem(
+    def test_an_id_that_the_relay_refuses_is_found_by_halving_and_returned_as_a_problem(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         ids = [f"t{n}" for n in range(100)]
@@ -359,12 +359,12 @@ class TestPayingOnce:
         "fault", [TimeoutError("timed out"), RESET, None], ids=["timeout", "reset", "eof"]
     )
     @pytest.mark.parametrize(
-        "told", [(), (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{",)], ids=["silent", "begun"]
+        "received", [(), (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{",)], ids=["silent", "begun"]
     )
     def test_a_connection_that_breaks_is_ambiguous(
-        self, relay: Any, submit: Any, told: tuple[bytes, ...], fault: Exception | None
+        self, relay: Any, submit: Any, received: tuple[bytes, ...], fault: Exception | None
     ) -> None:
-        relay.says(*told, fault=fault)
+        relay.says(*received, fault=fault)
         with pytest.raises(LumaAmbiguousSubmitError, match="may be running and billed") as caught:
             submit(client(max_retries=3))
         assert isinstance(caught.value.__cause__, LumaConnectionError)
@@ -511,7 +511,7 @@ class TestGetBalance:
             ("GET", "/v1/dashboard/billing/usage"),
         ]
 
-    def test_a_relay_without_these_routes_is_told_apart(self, relay: Any) -> None:
+    def test_a_relay_without_these_routes_is_distinguished(self, relay: Any) -> None:
         relay.answers(error_document("Invalid URL (GET /v1/dashboard/billing/subscription)"), status=404)
         with pytest.raises(LumaEndpointError):
             client().get_balance()

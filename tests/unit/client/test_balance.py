@@ -21,7 +21,7 @@ USAGE = b'{"object": "list", "total_usage": 766}'
 
 
 class TestDecodeBalance:
-    def test_usage_is_told_in_cents_and_counts_against_the_limit(self) -> None:
+    def test_usage_is_reported_in_cents_and_counts_against_the_limit(self) -> None:
         balance = decode_balance(SUBSCRIPTION, USAGE)
 
         assert balance == Balance(used_usd=7.66, limit_usd=20.5)

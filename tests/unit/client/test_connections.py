@@ -164,7 +164,7 @@ class TestTheDeadline:
         assert caught.value.unsent
         assert relay.pieces_read <= 6
 
-    def test_answers_to_go_on_do_not_stretch_it(self, relay: Any) -> None:
+    def test_interim_answers_do_not_stretch_it(self, relay: Any) -> None:
         relay.says(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 100, seconds_per_piece=1)
         with pytest.raises(LumaConnectionError, match="didn't answer in time"):
             session(read_timeout=10, max_retries=0).read("GET", ONE)

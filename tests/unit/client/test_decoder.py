@@ -288,7 +288,7 @@ class TestWhatIsNoAnswer:
             ({"error": {"message": "该令牌额度已用尽"}}, LumaQuotaError),
         ],
     )
-    def test_an_error_with_a_success_status_is_told_by_its_text(
+    def test_an_error_with_a_success_status_is_recognised_by_its_text(
         self, body: dict[str, Any], kind: type[LumaApiError]
     ) -> None:
         with pytest.raises(kind) as caught:

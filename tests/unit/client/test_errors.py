@@ -183,7 +183,7 @@ class TestWords:
         assert str(error).isprintable()
 
     @pytest.mark.parametrize("status", [400, 500])
-    def test_deep_nesting_is_no_trouble(self, status: int) -> None:
+    def test_deep_nesting_is_harmless(self, status: int) -> None:
         assert error_of(status, b'{"error":' * 100_000).relay_message.startswith('{"error":')
 
     @given(

@@ -271,8 +271,8 @@ class TestTimeouts:
     def test_silence_before_and_within_the_answer_is_a_timeout_that_may_have_been_heard(
         self, relay: Any, call: str
     ) -> None:
-        for told in ((), (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[{",)):
-            relay.says(*told, fault=TimeoutError("timed out"))
+        for received in ((), (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[{",)):
+            relay.says(*received, fault=TimeoutError("timed out"))
             http = session(max_retries=0)
             with pytest.raises(LumaConnectionError, match="didn't answer in time") as caught:
                 http.submit(SUBMIT, b"{}") if call == "submit" else http.read("GET", ONE)
@@ -463,7 +463,7 @@ class TestBodies:
         assert " at 0x" not in str(caught.value)
 
     @pytest.mark.parametrize(
-        "told",
+        "received",
         [
             b"garbage\r\n\r\n",
             b"HTTP/1.1 abc\r\n\r\n",
@@ -473,8 +473,8 @@ class TestBodies:
         ],
         ids=["no HTTP", "no status", "too many headers", "too long a header", "two lengths"],
     )
-    def test_what_is_not_http_is_an_error(self, relay: Any, told: bytes) -> None:
-        relay.says(told)
+    def test_what_is_not_http_is_an_error(self, relay: Any, received: bytes) -> None:
+        relay.says(received)
         with pytest.raises(LumaConnectionError):
             session(max_retries=0).read("GET", ONE)
 

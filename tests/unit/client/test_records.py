@@ -84,7 +84,7 @@ class TestMedia:
         task = decode_one(thumbnail={"url": "https://cdn.test/t.jpg", "width": 4, "palette": palette})
         assert task.thumbnail == Media(url="https://cdn.test/t.jpg", width=4)
 
-    def test_files_may_be_told_in_the_artifact_alone(self, seed_task: dict[str, Any]) -> None:
+    def test_files_may_be_in_the_artifact_alone(self, seed_task: dict[str, Any]) -> None:
         names = ("video", "video_raw", "thumbnail", "last_frame")
         without = {name: value for name, value in seed_task.items() if name not in names}
         assert decode([without]) == decode([seed_task])
@@ -123,7 +123,7 @@ class TestMedia:
     )
     @pytest.mark.parametrize("member", ["url", "download_url"])
     @pytest.mark.parametrize("name", ["video", "video_raw", "thumbnail", "last_frame"])
-    def test_a_link_that_is_not_http_is_dropped_and_told(
+    def test_a_link_that_is_not_http_is_dropped_and_logged(
         self, name: str, member: str, link: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         task = decode_one(**{name: {member: link}})

@@ -75,14 +75,8 @@ class TestReadRequest:
             ({"prompt": "a cat \ud83d"}, "prompt can't be sent as JSON: .*surrogates"),
             ({"prompt": PROMPT, "model_name": "ray\udc00"}, "model_name can't be sent as JSON"),
             ({"prompt": PROMPT, "extra_fields": {"style": {"a\ud83d": 1}}}, "extra_fields can't be sent"),
-            (
-                {"prompt": PROMPT, "extra_fields": {"seed": float("nan")}},
-                "extra_fields .*JSON has no number nan",
-            ),
-            (
-                {"prompt": PROMPT, "extra_fields": {"a": [float("inf")]}},
-                "extra_fields .*JSON has no number inf",
-            ),
+            ({"prompt": PROMPT, "extra_fields": {"seed": float("nan")}}, "extra_fields .*no number nan"),
+            ({"prompt": PROMPT, "extra_fields": {"a": [float("inf")]}}, "extra_fields .*no number inf"),
             ({"prompt": PROMPT, "extra_fields": {"seed": 10**400}}, "extra_fields .*an integer of 1329 bits"),
             ({"prompt": PROMPT, "extra_fields": {"seed": 10**5000}}, "extra_fields can't be sent as JSON"),
             ({"text": PROMPT}, "a request must have"),

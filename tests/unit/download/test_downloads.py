@@ -37,13 +37,13 @@ ETAG = 'ETag: "one"'
 REFUSALS = [400, 401, 402, 403, 404, 405, 410, 451]
 
 
-def film(name: str, size: int = SIZE) -> bytes:
+def video_bytes(name: str, size: int = SIZE) -> bytes:
     file = media_file(name, "video.mp4", size)
     return b"".join(bytes(piece) for piece in file.slices(0, size))
 
 
-FILM = film("one")
-OTHER = film("another", SIZE + 1000)
+VIDEO = video_bytes("one")
+OTHER = video_bytes("another", SIZE + 1000)
 
 
 def part(body: bytes, start: int, stop: int, total: int | str, *headers: str, **how: Any) -> bytes:
@@ -134,34 +134,34 @@ class TestTotals:
     def test_a_range_that_ends_before_its_own_total_is_not_the_end(self, lab: Lab) -> None:
         body = self.take(
             lab,
-            chunked(FILM[:600_000], ETAG, ends=False),
-            lambda get: part(FILM, _start(get), _start(get) + 200_000, SIZE, ETAG),
-            lambda get: part(FILM, _start(get), SIZE, SIZE, ETAG),
+            chunked(VIDEO[:600_000], ETAG, ends=False),
+            lambda get: part(VIDEO, _start(get), _start(get) + 200_000, SIZE, ETAG),
+            lambda get: part(VIDEO, _start(get), SIZE, SIZE, ETAG),
         )
 
-        assert body == FILM
+        assert body == VIDEO
         assert len(lab.net.seen) == 3
 
     def test_a_range_that_always_ends_early_never_makes_a_complete_file(self, lab: Lab) -> None:
         error = self.refuse(
             lab,
-            chunked(FILM[:600_000], ETAG, ends=False),
-            lambda get: part(FILM, _start(get), 700_000, SIZE, ETAG) if _start(get) < 700_000 else b"",
+            chunked(VIDEO[:600_000], ETAG, ends=False),
+            lambda get: part(VIDEO, _start(get), 700_000, SIZE, ETAG) if _start(get) < 700_000 else b"",
         )
 
         assert "700000 of 1000000 bytes" in str(error)
 
     @pytest.mark.parametrize("total", [SIZE - 1, SIZE + 1, 600_000])
     def test_a_range_of_a_file_of_another_size_is_not_appended(self, lab: Lab, total: int) -> None:
-        broken = reply(FILM[:500_000], ETAG, length=SIZE)
-        another = part(FILM + b"x", 500_000, total, total, ETAG)
+        broken = reply(VIDEO[:500_000], ETAG, length=SIZE)
+        another = part(VIDEO + b"x", 500_000, total, total, ETAG)
 
-        assert self.take(lab, broken, another, reply(FILM, ETAG)) == FILM
+        assert self.take(lab, broken, another, reply(VIDEO, ETAG)) == VIDEO
         assert "range" not in lab.net.seen[2].headers
 
     def test_a_host_with_contradictory_sizes_is_an_error(self, lab: Lab) -> None:
-        broken = reply(FILM[:500_000], ETAG, length=SIZE)
-        another = part(FILM, 500_000, 600_000, 600_000, ETAG)
+        broken = reply(VIDEO[:500_000], ETAG, length=SIZE)
+        another = part(VIDEO, 500_000, 600_000, 600_000, ETAG)
 
         error = self.refuse(lab, broken, another, attempts=2)
 
@@ -170,31 +170,31 @@ class TestTotals:
     def test_the_total_of_a_range_is_compared_with_later_ranges(self, lab: Lab) -> None:
         body = self.take(
             lab,
-            chunked(FILM[:600_000], ETAG, ends=False),
-            lambda get: part(FILM, _start(get), _start(get) + 100_000, SIZE, ETAG),
-            lambda get: part(FILM, _start(get), 800_000, 800_000, ETAG),
-            reply(FILM, ETAG),
+            chunked(VIDEO[:600_000], ETAG, ends=False),
+            lambda get: part(VIDEO, _start(get), _start(get) + 100_000, SIZE, ETAG),
+            lambda get: part(VIDEO, _start(get), 800_000, 800_000, ETAG),
+            reply(VIDEO, ETAG),
         )
 
-        assert body == FILM
+        assert body == VIDEO
 
     @pytest.mark.parametrize("header", [ETAG, "X: none"])
     @pytest.mark.parametrize("way", ["length", "chunks"])
     def test_a_file_that_is_shorter_than_announced_is_complete_only_if_that_is_confirmed(
         self, lab: Lab, header: str, way: str
     ) -> None:
-        short = film("one", 600_000)
+        short = video_bytes("one", 600_000)
         answer = reply(short, header) if way == "length" else chunked(short, header)
 
-        body = self.take(lab, reply(FILM[:300_000], header, length=SIZE), answer, answer)
+        body = self.take(lab, reply(VIDEO[:300_000], header, length=SIZE), answer, answer)
 
         assert body == short
         assert len(lab.net.seen) == 3
 
     def test_a_new_version_of_a_file_may_have_another_size(self, lab: Lab) -> None:
-        short = film("one", 600_000)
+        short = video_bytes("one", 600_000)
 
-        broken = reply(FILM[:300_000], ETAG, length=SIZE)
+        broken = reply(VIDEO[:300_000], ETAG, length=SIZE)
         for number, whole in enumerate([reply(short, 'ETag: "two"'), chunked(short, 'ETag: "three"')], 1):
             assert self.take(lab, broken, whole, on_existing="replace") == short
             assert len(lab.net.seen) == 2 * number
@@ -228,27 +228,29 @@ class TestTotals:
     )
     def test_a_range_that_contradicts_itself_is_not_appended(self, lab: Lab, lie: str) -> None:
         answers = (
-            reply(FILM[:500_000], ETAG, length=SIZE),
-            reply(FILM[500_000:], f"Content-Range: {lie}", ETAG, status=206),
+            reply(VIDEO[:500_000], ETAG, length=SIZE),
+            reply(VIDEO[500_000:], f"Content-Range: {lie}", ETAG, status=206),
         )
 
-        assert self.take(lab, *answers, reply(FILM, ETAG)) == FILM
+        assert self.take(lab, *answers, reply(VIDEO, ETAG)) == VIDEO
 
     def test_a_host_that_sends_more_than_its_range_announced_starts_over(self, lab: Lab) -> None:
-        more = reply(FILM[500_000:] + b"more", "Content-Range: bytes 500000-999999/1000000", ETAG, status=206)
+        more = reply(
+            VIDEO[500_000:] + b"more", "Content-Range: bytes 500000-999999/1000000", ETAG, status=206
+        )
 
-        assert self.take(lab, reply(FILM[:500_000], ETAG, length=SIZE), more, reply(FILM, ETAG)) == FILM
+        assert self.take(lab, reply(VIDEO[:500_000], ETAG, length=SIZE), more, reply(VIDEO, ETAG)) == VIDEO
 
     @pytest.mark.parametrize("fields", [["5"], ["1e6"], ["-1"], ["9" * 5000], ["1000000", "500000"]])
     def test_a_malformed_or_contradictory_length_is_refused(self, lab: Lab, fields: list[str]) -> None:
         headers = [f"Content-Length: {field}" for field in fields]
-        error = self.refuse(lab, reply(FILM, ETAG, *headers, framed=fields == ["5"]))
+        error = self.refuse(lab, reply(VIDEO, ETAG, *headers, framed=fields == ["5"]))
 
         assert isinstance(error, LumaDownloadError)
         assert len(str(error)) < 500
 
     def test_chunks_without_an_end_are_incomplete_even_if_the_video_is_not(self, lab: Lab) -> None:
-        assert "IncompleteRead" in str(self.refuse(lab, chunked(FILM, ends=False)))
+        assert "IncompleteRead" in str(self.refuse(lab, chunked(VIDEO, ends=False)))
 
 
 class TestUrls:
@@ -258,14 +260,14 @@ class TestUrls:
 
     def host(self, lab: Lab, *alive: str) -> None:
         for url in alive:
-            lab.host(url.removeprefix("http://"), reply(FILM, ETAG))
+            lab.host(url.removeprefix("http://"), reply(VIDEO, ETAG))
 
     @pytest.mark.parametrize("status", REFUSALS)
     def test_a_dead_url_leads_to_the_next_one(self, lab: Lab, status: int) -> None:
         lab.host("cdn.example/clean.mp4", reply(b"<Error/>", status=status))
         self.host(lab, self.R)
 
-        assert lab.kept([self.D, self.R, self.U]) == FILM
+        assert lab.kept([self.D, self.R, self.U]) == VIDEO
         # The dead URL came back unchanged, and was left out.
         assert lab.requested() == ["cdn.example/clean.mp4", "raw.example/raw.mp4"]
         assert lab.relay.queried == ["a", "a"]
@@ -275,7 +277,7 @@ class TestUrls:
         lab.host("cdn.example/clean.mp4?sig=1", reply(status=status))
         self.host(lab, self.D, self.R)
 
-        assert lab.kept([f"{self.D}?sig=1", self.R], [f"{self.D}?sig=2", self.R]) == FILM
+        assert lab.kept([f"{self.D}?sig=1", self.R], [f"{self.D}?sig=2", self.R]) == VIDEO
         assert lab.requested() == ["cdn.example/clean.mp4?sig=1", "cdn.example/clean.mp4?sig=2"]
 
     def test_the_relay_is_queried_for_fresh_urls_once_per_file(self, lab: Lab) -> None:
@@ -308,7 +310,7 @@ class TestUrls:
         lab.host("redirecting.example/v.mp4", reply(b"", "Location: http://10.0.0.1/v.mp4", status=302))
         self.host(lab, self.R)
 
-        assert lab.kept([bad, self.R]) == FILM
+        assert lab.kept([bad, self.R]) == VIDEO
         assert lab.relay.queried == ["a"]
         assert all(address == "1.1.1.1" for address, _ in lab.net.connected)
 
@@ -328,7 +330,7 @@ class TestUrls:
             reply(b"<html>gone</html>"),
             b"",
             reply(status=500),
-            reply(FILM, "Content-Encoding: br"),
+            reply(VIDEO, "Content-Encoding: br"),
             chunked(b""),
         ],
         ids=["a page", "nothing", "500", "packed", "empty"],
@@ -337,17 +339,17 @@ class TestUrls:
         lab.host("cdn.example/clean.mp4", answer)
         self.host(lab, self.R)
 
-        assert lab.kept([self.D, self.R]) == FILM
+        assert lab.kept([self.D, self.R]) == VIDEO
 
     def test_truncated_headers_are_a_broken_connection(self, lab: Lab) -> None:
-        lab.host("cdn.example/clean.mp4", b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n", reply(FILM))
+        lab.host("cdn.example/clean.mp4", b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n", reply(VIDEO))
 
-        assert lab.kept([self.D]) == FILM
+        assert lab.kept([self.D]) == VIDEO
         assert lab.requested() == ["cdn.example/clean.mp4"] * 2
 
     def test_a_file_that_is_too_large_is_not_replaced_by_a_smaller_one(self, lab: Lab) -> None:
         self.host(lab, self.D)
-        lab.host("raw.example/raw.mp4", reply(film("small", 200_000)))
+        lab.host("raw.example/raw.mp4", reply(video_bytes("small", 200_000)))
 
         error = lab.refused([self.D, self.R], max_bytes=SIZE - 1)
 
@@ -355,24 +357,24 @@ class TestUrls:
         assert lab.requested() == ["cdn.example/clean.mp4"]
 
     @pytest.mark.parametrize("etag", [ETAG, "X: none"])
-    @pytest.mark.parametrize("other", [OTHER, film("third")], ids=["longer", "as long"])
+    @pytest.mark.parametrize("other", [OTHER, video_bytes("third")], ids=["longer", "as long"])
     def test_the_bytes_of_two_urls_are_never_mixed(self, lab: Lab, etag: str, other: bytes) -> None:
-        lab.host("cdn.example/clean.mp4", reply(FILM[:500_000], etag, length=SIZE), reply(status=403))
+        lab.host("cdn.example/clean.mp4", reply(VIDEO[:500_000], etag, length=SIZE), reply(status=403))
         lab.host("raw.example/raw.mp4", lambda get: _served(get, other, etag))
 
         assert lab.kept([self.D, self.R]) == other
 
     def test_a_fresh_url_of_the_same_bytes_resumes_the_download(self, lab: Lab) -> None:
-        lab.host("cdn.example/clean.mp4?sig=1", reply(FILM[:500_000], ETAG, length=SIZE), reply(status=403))
-        lab.host("cdn.example/clean.mp4?sig=2", lambda get: _served(get, FILM, ETAG))
+        lab.host("cdn.example/clean.mp4?sig=1", reply(VIDEO[:500_000], ETAG, length=SIZE), reply(status=403))
+        lab.host("cdn.example/clean.mp4?sig=2", lambda get: _served(get, VIDEO, ETAG))
 
-        assert lab.kept([f"{self.D}?sig=1"], [f"{self.D}?sig=2"]) == FILM
+        assert lab.kept([f"{self.D}?sig=1"], [f"{self.D}?sig=2"]) == VIDEO
         assert lab.net.seen[-1].headers["range"] == "bytes=500000-"
 
     def test_a_date_does_not_guarantee_that_two_queries_return_the_same_bytes(self, lab: Lab) -> None:
         date = "Last-Modified: Sun, 22 Dec 2024 13:38:40 GMT"
-        other = film("third")
-        lab.host("cdn.example/get?file=1", reply(FILM[:500_000], date, length=SIZE), reply(status=403))
+        other = video_bytes("third")
+        lab.host("cdn.example/get?file=1", reply(VIDEO[:500_000], date, length=SIZE), reply(status=403))
         lab.host("cdn.example/get?file=2", lambda get: _served(get, other, date))
 
         assert lab.kept(["http://cdn.example/get?file=1", "http://cdn.example/get?file=2"]) == other
@@ -581,9 +583,9 @@ class TestProxies:
     def test_credentials_for_a_proxy_may_have_any_characters(self, lab: Lab) -> None:
         lab.route_settings["proxies"] = {"http": self.PROXY}
         lab.route_settings["allowed_hosts"] = ["cdn.example"]
-        lab.host("http://cdn.example/v.mp4", reply(FILM))
+        lab.host("http://cdn.example/v.mp4", reply(VIDEO))
 
-        assert lab.kept(["http://cdn.example/v.mp4"]) == FILM
+        assert lab.kept(["http://cdn.example/v.mp4"]) == VIDEO
         assert lab.net.seen[0].headers["proxy-authorization"].startswith("Basic ")
 
 
@@ -662,7 +664,7 @@ STATUSES = st.one_of(
 )
 BODIES = st.one_of(
     st.sampled_from(
-        [b"", FILM[:5000], FILM[:200_000], FILM, b"5\r\nhello\r\n0\r\n\r\n", b"-5\r\n", b"f" * 5000]
+        [b"", VIDEO[:5000], VIDEO[:200_000], VIDEO, b"5\r\nhello\r\n0\r\n\r\n", b"-5\r\n", b"f" * 5000]
     ),
     st.binary(max_size=200),
 )
@@ -690,7 +692,7 @@ def no_patience(mocker: MockerFixture) -> None:
 
 
 def small(_: Get) -> bytes:
-    return reply(film("good", 200_000))
+    return reply(video_bytes("good", 200_000))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -702,7 +704,7 @@ def small(_: Get) -> bytes:
 )
 @example(
     urls=["http://evil.example/v"],
-    script=[reply(FILM, f"Content-Range: bytes 0-{'9' * 5000}/*", status=206)],
+    script=[reply(VIDEO, f"Content-Range: bytes 0-{'9' * 5000}/*", status=206)],
 )
 @example(urls=["http://evil.example/v"], script=[reply(b"", "Location: http://a..b/", status=302)])
 def test_a_hostile_url_or_response_fails_one_file_at_most(
@@ -730,6 +732,6 @@ def test_a_hostile_url_or_response_fails_one_file_at_most(
         assert clean_text(message, 5000) == message
     else:
         # Only a complete video is ever kept.
-        assert bad.bytes in (len(FILM), 200_000)
+        assert bad.bytes in (len(VIDEO), 200_000)
     assert all(is_public(ipaddress.ip_address(address)) for address, _ in lab.net.connected)
     lab.close()

@@ -29,7 +29,7 @@ from airflow_provider_luma.download.formats import (
 )
 
 SAMPLES = files("airflow_provider_luma.sandbox") / "media"
-FILM = (SAMPLES / "sample_1.mp4").read_bytes()
+VIDEO = (SAMPLES / "sample_1.mp4").read_bytes()
 PHOTO = (SAMPLES / "sample_1_thumbnail.jpg").read_bytes()
 
 
@@ -51,7 +51,7 @@ def webp() -> bytes:
 
 class TestDetecting:
     def test_real_files_are_detected(self) -> None:
-        assert detect_format(FILM[:HEAD_BYTES]) == MP4
+        assert detect_format(VIDEO[:HEAD_BYTES]) == MP4
         assert detect_format(PHOTO[:HEAD_BYTES]) == JPEG
 
     @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ class TestDetecting:
 
 class TestCompleteness:
     WHOLE = (
-        (MP4, FILM),
-        (MP4, FILM + struct.pack(">I4sQ", 1, b"free", 16 + 1000) + b"x" * 1000),
+        (MP4, VIDEO),
+        (MP4, VIDEO + struct.pack(">I4sQ", 1, b"free", 16 + 1000) + b"x" * 1000),
         (MOV, ftyp(b"qt  ") + box(b"mdat", b"x" * 50) + box(b"moov", b"y" * 20)),
         (JPEG, PHOTO),
         (PNG, png()),
@@ -219,9 +219,9 @@ class TestCompleteness:
 
 class TestInspecting:
     def test_a_file_is_described(self) -> None:
-        pieces = [FILM[start : start + HEAD_BYTES] for start in range(0, len(FILM), HEAD_BYTES)]
+        pieces = [VIDEO[start : start + HEAD_BYTES] for start in range(0, len(VIDEO), HEAD_BYTES)]
 
-        assert inspect(pieces, "video") == (MP4, len(FILM), hashlib.sha256(FILM).hexdigest(), True)
+        assert inspect(pieces, "video") == (MP4, len(VIDEO), hashlib.sha256(VIDEO).hexdigest(), True)
 
     def test_half_a_file_is_described_as_incomplete(self) -> None:
         found = inspect([PHOTO[:5000]], "image")

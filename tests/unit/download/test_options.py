@@ -22,7 +22,7 @@ class TestDownloadOptions:
         ("argument", "value", "right"),
         [
             ("artifacts", "video", "list"),
-            ("artifacts", ["movie"], "a list of any of video, video_raw"),
+            ("artifacts", ["clip"], "a list of any of video, video_raw"),
             ("artifacts", [], "at least one"),
             ("artifacts", None, "list"),
             ("on_existing", "overwrite", "'replace'"),

@@ -60,7 +60,7 @@ class TestArguments:
         with pytest.raises(LumaConfigError, match="luma_task_ids"):
             LumaFetchArtifactsOperator(task_id="fetch", luma_task_ids=ids)
 
-    @pytest.mark.parametrize("artifacts", ["video", ["film"], [None], 7, None, [["video"]]])
+    @pytest.mark.parametrize("artifacts", ["video", ["clip"], [None], 7, None, [["video"]]])
     def test_unknown_artifacts_are_refused_with_what_is_right(self, artifacts: Any) -> None:
         with pytest.raises(
             LumaConfigError, match=r"artifacts .* any of video, video_raw, thumbnail, last_frame"

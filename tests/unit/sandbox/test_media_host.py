@@ -30,10 +30,10 @@ class TestMediaFile:
         assert data.startswith(b"\xff\xd8\xff")
         assert data.endswith(b"\xff\xd9")
 
-    def test_there_are_several_films(self) -> None:
+    def test_there_are_several_samples(self) -> None:
         assert len({whole(media_file(f"task-{number}", "video.mp4")) for number in range(50)}) == 3
 
-    def test_a_video_of_a_given_size_is_the_film_and_one_free_box(self) -> None:
+    def test_a_video_of_a_given_size_is_a_sample_and_one_free_box(self) -> None:
         size = 3_000_000
         data = whole(media_file("some-task", "video.mp4", size))
         boxes, position = [], 0
@@ -50,7 +50,7 @@ class TestMediaFile:
     def test_videos_of_different_tasks_differ_in_their_filler(self) -> None:
         assert len({whole(media_file(f"task-{number}", "video.mp4", 200_000)) for number in range(20)}) == 20
 
-    def test_a_size_too_small_for_the_film_is_an_error_that_names_the_smallest(self) -> None:
+    def test_a_size_too_small_for_a_sample_is_an_error_that_names_the_smallest(self) -> None:
         with pytest.raises(ValueError, match=r"video_bytes must be at least \d+.* got 1000"):
             media_file("some-task", "video.mp4", 1000)
 

@@ -281,8 +281,8 @@ class TestPoke:
         assert relay.asked == [["a", "b"], ["b"]]
 
     def test_passing_failures_are_waited_out_up_to_the_connections_limit(self) -> None:
-        trouble = LumaConnectionError("broken")
-        sensor = make(["a"], Relay(trouble, [processing("a")], trouble, trouble))
+        broken = LumaConnectionError("broken")
+        sensor = make(["a"], Relay(broken, [processing("a")], broken, broken))
         context = Run().context
 
         assert not sensor.poke(context).is_done

@@ -40,7 +40,7 @@ class TestFingerprint:
         assert len(set(fingerprints)) == len(fingerprints)
 
 
-class TestJobKeys:
+class TestSubmissionKeys:
     def test_equal_requests_have_different_keys(self) -> None:
         keys = submission_keys([submission(), submission("another"), submission()], HERE)
 

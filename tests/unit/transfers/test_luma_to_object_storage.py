@@ -58,7 +58,7 @@ class TestConstruction:
             ("destination", None),
             ("destination", 7),
             ("artifacts", "video"),
-            ("artifacts", ["movie"]),
+            ("artifacts", ["clip"]),
             ("artifacts", []),
             ("file_name", "../{id}{ext}"),
             ("file_name", "{prompt}{ext}"),

@@ -377,7 +377,7 @@ class TestIsolation:
 
         play(scenario)
 
-    def test_a_bug_in_the_schedule_fails_every_wait_and_the_next_one_starts_afresh(
+    def test_a_bug_in_the_schedule_fails_every_wait_and_the_next_one_starts_over(
         self, play: Play, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async def scenario(stage: Stage) -> None:
@@ -583,10 +583,10 @@ class TestRefusedCalls:
                 await asyncio.sleep(100)
             assert len(stage.relay.calls) <= before + 2 * 10
             assert stage.meter.counters["luma.poller.calls"] == len(stage.relay.calls)
-            told = stage.heard["t37"][-1][1]
-            assert told is not None
-            assert told.asked == ["t37"]
-            assert {task.problem for task in told.tasks.values()} <= {"bad"}
+            result = stage.heard["t37"][-1][1]
+            assert result is not None
+            assert result.asked == ["t37"]
+            assert {task.problem for task in result.tasks.values()} <= {"bad"}
 
         play(scenario)
 

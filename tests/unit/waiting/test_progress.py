@@ -47,8 +47,8 @@ STATES = {
 
 def answer(states: dict[str, str]) -> dict[str, LumaTask]:
     """An answer of the relay from words for each id."""
-    told = {task_id: STATES[word] for task_id, word in states.items()}
-    return {task_id: task for task_id, task in told.items() if task is not None}
+    answered = {task_id: STATES[word] for task_id, word in states.items()}
+    return {task_id: task for task_id, task in answered.items() if task is not None}
 
 
 def take_in(
@@ -232,7 +232,7 @@ class TestUnknownStates:
     """A word that is not understood stands in every later message, with the reason beside it."""
 
     @staticmethod
-    def told(word: str | None, reason: str | None = None) -> LumaTask:
+    def task(word: str | None, reason: str | None = None) -> LumaTask:
         return LumaTask("", TaskState.UNKNOWN, failure_reason=reason, state_text=word)
 
     @pytest.mark.parametrize(
@@ -247,26 +247,26 @@ class TestUnknownStates:
     def test_they_are_quoted_in_summaries_and_timeouts(
         self, word: str | None, reason: str | None, words: str
     ) -> None:
-        progress = Progress.of("ab").after({"a": self.told(word, reason)}, STRICT)
+        progress = Progress.of("ab").after({"a": self.task(word, reason)}, STRICT)
         assert progress.summary() == f"0/2 completed, 1 unknown ({words}), 1 not known to the relay"
         message = progress.report("timed_out", STRICT, limit=LIMIT).message
         assert f"a (unknown, {words}); b (not known to the relay)" in message
 
     def test_in_a_summary_each_word_stands_once_and_many_are_counted(self) -> None:
         ids = [f"t{n}" for n in range(100)]
-        told = {task_id: self.told(f"word{n // 10}") for n, task_id in enumerate(ids)}
-        summary = Progress.of(ids).after(told, STRICT).summary()
+        answered = {task_id: self.task(f"word{n // 10}") for n, task_id in enumerate(ids)}
+        summary = Progress.of(ids).after(answered, STRICT).summary()
         assert summary == '0/100 completed, 100 unknown ("word0"; "word1"; "word2" and 7 more)'
 
     def test_the_latest_word_counts_and_a_known_state_ends_it(self) -> None:
-        progress = Progress.of("a").after({"a": self.told("one")}, STRICT)
-        progress = progress.after({"a": self.told("two")}, STRICT)
+        progress = Progress.of("a").after({"a": self.task("one")}, STRICT)
+        progress = progress.after({"a": self.task("two")}, STRICT)
         assert progress.summary() == '0/1 completed, 1 unknown ("two")'
-        assert progress.after({"a": self.told("two")}, STRICT) is progress
+        assert progress.after({"a": self.task("two")}, STRICT) is progress
         assert take_in(progress, {"a": "processing"}).summary() == "0/1 completed, 1 processing"
 
     def test_they_survive_a_failed_poll_and_a_journey_as_json(self) -> None:
-        progress = take_in(Progress.of("a").after({"a": self.told("reviewing", "x" * 999)}, STRICT), BUSY)
+        progress = take_in(Progress.of("a").after({"a": self.task("reviewing", "x" * 999)}, STRICT), BUSY)
         again = Progress.from_json("a", json.loads(json.dumps(progress.to_json())))
         assert again == progress
         assert '"reviewing": xxx' in again.report("unreachable", STRICT, limit=LIMIT).message
@@ -374,7 +374,7 @@ class TestPresumedMissing:
         assert "3 answers in a row" in progress.failed["b"]
 
     @pytest.mark.parametrize("word", ["pending", "processing", "unknown", "completed"])
-    def test_what_is_told_now_has_a_clean_record(self, word: str) -> None:
+    def test_what_is_reported_now_has_a_clean_record(self, word: str) -> None:
         progress = Progress.presumed_missing("a", 100).after(answer({"a": word}), STRICT)
         assert progress.anomalies == {}
         assert progress.failed == {}
@@ -521,8 +521,8 @@ def test_a_hundred_thousand_ids_are_taken_in() -> None:
     ids = [f"t{n}" for n in range(100_000)]
     progress = Progress.of(ids)
     for word in ("missing", "processing", "completed"):
-        told = answer(dict.fromkeys(ids[: len(ids) - 1], word))
-        progress = progress.after(told, STRICT)
+        answered = answer(dict.fromkeys(ids[: len(ids) - 1], word))
+        progress = progress.after(answered, STRICT)
         assert progress.verdict(STRICT, timed_out=False) == ("failed" if word == "completed" else "waiting")
     assert progress.summary() == "99999/100000 completed, 1 failed"
     assert Progress.from_json(ids, json.loads(json.dumps(progress.to_json()))) == progress
@@ -668,6 +668,6 @@ class TestAnySeriesOfPolls:
         )
 
 
-def test_a_reason_of_several_lines_is_told_in_one() -> None:
+def test_a_reason_of_several_lines_is_reported_in_one() -> None:
     failed = LumaTask(id="a", state=TaskState.FAILED, failure_reason="moderated:\n  line two")
     assert Progress.of("a").after({"a": failed}, WaitPolicy()).failed == {"a": "moderated: line two"}

@@ -69,7 +69,7 @@ class Clock:
         return self.schedule.join(ids, interval=interval, deadline=deadline, now=self.now)
 
     def begin(self) -> list[Call]:
-        """Go on to the next round, and begin it."""
+        """Move on to the next round, and begin it."""
         self.now = max(self.schedule.next_round(), self.now)
         assert self.now < inf
         calls = self.schedule.begin_round(self.now)
@@ -88,7 +88,7 @@ class Clock:
         return self.schedule.succeed(call, tasks(ids), now=self.now)
 
     def round(self) -> dict[Waiter, PollResult]:
-        """Go on to the next round, and make it."""
+        """Move on to the next round, and make it."""
         answers: dict[Waiter, PollResult] = {}
         for call in self.begin():
             for waiter, answer in self.end(call).items():
@@ -197,7 +197,7 @@ class TestSharing:
         assert set(clock.round()) == {early, late}
         assert set(clock.round()) == {early, late}
 
-    def test_an_id_that_fifty_wait_for_is_asked_for_once_and_told_to_all(self, clock: Clock) -> None:
+    def test_an_id_that_fifty_wait_for_is_polled_once_and_returned_to_all(self, clock: Clock) -> None:
         waiters = [clock.join(["shared", f"own{n}"]) for n in range(50)]
         answers = clock.round()
         assert Counter(clock.asked[0])["shared"] == 1
@@ -688,10 +688,10 @@ class TestFailEveryone:
 
 
 class TestFailUnanswered:
-    def test_those_to_whom_nothing_was_answered_are_told_and_the_others_stay(self, clock: Clock) -> None:
+    def test_those_to_whom_nothing_was_answered_are_notified_and_the_others_stay(self, clock: Clock) -> None:
         served = clock.join("t1", interval=15)
         clock.round()
-        told_elsewhere = clock.schedule.join(
+        answered_elsewhere = clock.schedule.join(
             ["t2"], interval=15, deadline=NEVER, now=clock.now, answered=True
         )
         newcomer, idle = clock.join("t3"), clock.join("t4", interval=100)
@@ -705,7 +705,7 @@ class TestFailUnanswered:
         assert clock.schedule.fail_unanswered(error) == dict.fromkeys(
             (newcomer, idle), PollResult({}, [], error)
         )
-        assert not {served, told_elsewhere} & clock.schedule.fail_unanswered(error).keys()
+        assert not {served, answered_elsewhere} & clock.schedule.fail_unanswered(error).keys()
 
 
 class TestSpread:
