@@ -31,7 +31,7 @@ if sys.dont_write_bytecode and sys.pycache_prefix is None:
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = f"{_HOME}/bytecode"
     sys.dont_write_bytecode = False
 
-# A shell that puts a script's command into the background has it ignore Ctrl-C, as do its subprocesses:
-# the tests of Ctrl-C would wait for ever.
+# A shell that puts a script's command into the background has it ignore Ctrl-C: the tests of Ctrl-C would
+# wait for ever. The subprocesses of a process with a handler don't ignore it either.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

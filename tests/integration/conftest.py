@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow.sdk import DAG
 
 
-MODES = {
+MODES: dict[str, dict[str, Any]] = {
     "poke": {"mode": "poke", "deferrable": False},
     "reschedule": {"mode": "reschedule", "deferrable": False},
     "deferrable": {"deferrable": True},
@@ -36,7 +36,7 @@ MODES = {
 @pytest.fixture(params=list(MODES))
 def mode(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Arguments of a sensor that waits in one of the three ways."""
-    return MODES[request.param]
+    return MODES[str(request.param)]
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def own_database() -> Path:
     from airflow import settings
     from sqlalchemy.engine import make_url
 
-    return Path(make_url(settings.SQL_ALCHEMY_CONN).database or "")
+    return Path(make_url(str(settings.SQL_ALCHEMY_CONN)).database or "")
 
 
 def copy_database(source: Path, target: Path) -> None:
@@ -105,8 +105,9 @@ def metadata_database(new_database: Path) -> None:
 
     Path(settings.DAGS_FOLDER).mkdir(exist_ok=True)
     copy_database(new_database, own_database())
-    # Nobody needs this file after a crash of the machine, for which SQLite waits for the disk at each commit.
+    # SQLite would wait for the disk at each commit, to outlive a crash of the machine; this file needn't.
     event.listen(settings.engine, "connect", lambda file, _: file.execute("PRAGMA synchronous = OFF"))
+    assert settings.engine is not None
     settings.engine.dispose()
 
 

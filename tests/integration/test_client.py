@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_luma.client import ExtensionRequest, GenerationRequest, LumaClient, TaskState
+from airflow_provider_luma.client.http import RelaySession
 from airflow_provider_luma.exceptions import (
     LumaAmbiguousSubmitError,
     LumaAuthError,
@@ -102,7 +103,7 @@ ERRORS: list[Row] = [
     (faults.glued(200), LumaServerError, True, "do request failed"),
 ]
 
-# These say that something failed, but not whether that was before the upstream took the job.
+# These say that something failed, but not whether that was before the upstream accepted the submit.
 UNKNOWN_TO_SUBMITS = [fault for fault, kind, *_ in ERRORS if kind is LumaServerError]
 
 
@@ -198,7 +199,7 @@ class TestErrors:
         if call != "single":
             assert headers["content-type"] == "application/json"
 
-    def test_nobody_listens(self, task_id: str, call: Any) -> None:
+    def test_a_port_without_a_listener(self, task_id: str, call: Any) -> None:
         with socket.socket() as bound:
             bound.bind(("127.0.0.1", 0))
             base_url = f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -211,7 +212,7 @@ class TestErrors:
         assert caught.value.unsent
         assert caught.value.retryable
 
-    def test_nobody_has_the_name(self, task_id: str, call: Any) -> None:
+    def test_a_name_without_an_address(self, task_id: str, call: Any) -> None:
         with (
             LumaClient("https://relay.invalid", API_KEY, max_retries=0) as client,
             pytest.raises(LumaConnectionError, match="can't be resolved") as caught,
@@ -315,7 +316,7 @@ class TestReads:
         ids=lambda fault: fault.name,
     )
     @pytest.mark.parametrize("dialect", ["bare"], indirect=True)
-    def test_passing_faults_are_asked_again(
+    def test_a_query_is_retried_after_a_passing_fault(
         self, sandbox: LumaSandbox, task_id: str, call: Any, fault: faults.Fault
     ) -> None:
         sandbox.fail_next(call, fault)
@@ -331,7 +332,7 @@ class TestReads:
         ids=lambda fault: fault.name,
     )
     @pytest.mark.parametrize("dialect", ["bare"], indirect=True)
-    def test_refusals_are_not_asked_again(
+    def test_a_query_is_not_retried_after_a_refusal(
         self, sandbox: LumaSandbox, task_id: str, call: Any, fault: faults.Fault
     ) -> None:
         sandbox.fail_next(call, fault)
@@ -370,12 +371,17 @@ class TestReads:
         assert second.monotonic - first.monotonic >= (1 if http_date else 3)
 
     @pytest.mark.parametrize("dialect", ["bare"], indirect=True)
-    def test_a_relay_that_hangs_once_is_asked_again(
-        self, sandbox: LumaSandbox, task_id: str, call: Any
+    def test_a_query_is_retried_after_a_relay_that_hangs_once(
+        self, sandbox: LumaSandbox, task_id: str, call: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sandbox.fail_next(call, faults.hang())
+        attempt, timeouts = RelaySession._attempt, iter([0.5])
 
-        with LumaClient(sandbox.base_url, API_KEY, read_timeout=3) as client:
+        def impatient_at_first(session: RelaySession, timeout: float, seconds: float) -> Any:
+            return attempt(session, next(timeouts, timeout), seconds)
+
+        with LumaClient(sandbox.base_url, API_KEY, read_timeout=PATIENCE) as client:
+            monkeypatch.setattr(RelaySession, "_attempt", impatient_at_first)
             assert READS[call](client, task_id)
 
         assert sandbox.count(call) == 2
@@ -406,10 +412,10 @@ class TestBatches:
         ]
 
     def test_unknown_ids_are_left_out(self, client: LumaClient, task_id: str) -> None:
-        assert list(client.get_tasks(["nobody-1", task_id, "nobody-2"])) == [task_id]
+        assert list(client.get_tasks(["unknown-1", task_id, "unknown-2"])) == [task_id]
 
     def test_nothing_found_is_an_empty_answer(self, client: LumaClient) -> None:
-        assert client.get_tasks(["nobody-1"]) == {}
+        assert client.get_tasks(["unknown-1"]) == {}
 
     def test_a_broken_task_does_not_take_the_others_with_it(
         self, client: LumaClient, sandbox: LumaSandbox
@@ -434,14 +440,14 @@ class TestBatches:
         assert [task_id for task_id in ids if tasks[task_id].problem] == [ids[3]]
         assert "ids[3] offends" in str(tasks[ids[3]].problem)
 
-    def test_tasks_that_nobody_asked_for_are_ignored(
+    def test_tasks_that_were_not_polled_are_ignored(
         self, client: LumaClient, sandbox: LumaSandbox, task_id: str
     ) -> None:
         sandbox.add_task(state="completed", unasked=True)
 
         assert list(client.get_tasks([task_id])) == [task_id]
 
-    def test_a_task_told_twice_counts_as_finished_if_one_telling_says_so(
+    def test_a_task_reported_twice_counts_as_finished_if_one_report_says_so(
         self, client: LumaClient, sandbox: LumaSandbox
     ) -> None:
         task_id = sandbox.add_task(state="completed", answered_twice_as="processing")
@@ -479,11 +485,11 @@ class TestSuccess:
 
             task = SUBMITS[call](client, parent)
 
-            (bought,) = sandbox.generations
-            assert task.id == bought.id
+            (generation,) = sandbox.generations
+            assert task.id == generation.id
             assert task.state is TaskState.PENDING
-            assert bought.body == {"user_prompt": PROMPT}
-            assert bought.parent == (parent if call == "extend" else None)
+            assert generation.body == {"user_prompt": PROMPT}
+            assert generation.parent == (parent if call == "extend" else None)
 
     def test_only_what_was_set_is_sent(self, client: LumaClient, sandbox: LumaSandbox) -> None:
         client.generate(
@@ -514,7 +520,7 @@ class TestSuccess:
             assert client.get_task(second.id).video_url
             assert sandbox.count("unknown") == 0
 
-    def test_a_failed_task_tells_its_reason(self, client: LumaClient, sandbox: LumaSandbox) -> None:
+    def test_a_failed_task_has_its_reason(self, client: LumaClient, sandbox: LumaSandbox) -> None:
         task_id = sandbox.add_task(state="failed", fails_with="moderation says no")
 
         task = client.get_task(task_id)
@@ -554,11 +560,11 @@ AMBIGUOUS = [
 
 
 @pytest.mark.parametrize("call", SUBMITS)
-class TestPayingOnce:
+class TestBilledOnce:
     @pytest.mark.parametrize(
         "fault", AMBIGUOUS, ids=lambda fault: f"{fault.name}-{fault.status}-{fault.keep}"
     )
-    def test_a_job_whose_answer_is_lost_is_ambiguous_and_sent_once(
+    def test_a_submit_whose_answer_is_lost_is_ambiguous_and_sent_once(
         self, client: LumaClient, sandbox: LumaSandbox, task_id: str, call: Any, fault: faults.Fault
     ) -> None:
         sandbox.fail_next(call, fault, accepted=True)
@@ -572,7 +578,7 @@ class TestPayingOnce:
         assert sandbox.count(call) == 1
 
     @pytest.mark.parametrize("fault", [faults.hang(), faults.stall(), faults.drip(0.05)])
-    def test_a_job_whose_answer_takes_too_long_is_ambiguous_and_sent_once(
+    def test_a_submit_whose_answer_takes_too_long_is_ambiguous_and_sent_once(
         self, impatient: LumaClient, sandbox: LumaSandbox, task_id: str, call: Any, fault: faults.Fault
     ) -> None:
         sandbox.fail_next(call, fault, accepted=True)
@@ -586,7 +592,7 @@ class TestPayingOnce:
         assert sandbox.count(call) == 1
 
     @pytest.mark.parametrize("fault", [faults.drop(), faults.bad_gateway()], ids=lambda fault: fault.name)
-    def test_the_client_can_not_know_that_a_job_was_not_taken(
+    def test_the_client_can_not_know_that_a_submit_was_not_accepted(
         self, client: LumaClient, sandbox: LumaSandbox, task_id: str, call: Any, fault: faults.Fault
     ) -> None:
         sandbox.fail_next(call, fault)

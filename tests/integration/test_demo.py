@@ -27,14 +27,14 @@ def test_the_demo_shows_ids_states_and_whole_links_and_leaves_nothing(tmp_path: 
         start_new_session=True,
     )
 
-    told = process.stdout
-    assert process.returncode == 0, told + process.stderr
+    printed = process.stdout
+    assert process.returncode == 0, printed + process.stderr
     handed_on = re.findall(
-        r"^  ([0-9a-f-]{36})  (\w+)  '(.+)'\n  (http://127\.0\.0\.1:\d+/\S+\.mp4)$", told, re.MULTILINE
+        r"^  ([0-9a-f-]{36})  (\w+)  '(.+)'\n  (http://127\.0\.0\.1:\d+/\S+\.mp4)$", printed, re.MULTILINE
     )
     assert [state for _, state, _, _ in handed_on] == ["completed"] * 3
     assert all(luma_task_id in url for luma_task_id, _, _, url in handed_on)
-    assert re.findall(r"^  ([a-z]+)(?:\[(\d)\])?: success$", told, re.MULTILINE) == [
+    assert re.findall(r"^  ([a-z]+)(?:\[(\d)\])?: success$", printed, re.MULTILINE) == [
         ("requests", ""),
         ("submit", ""),
         ("wait", ""),
@@ -42,12 +42,12 @@ def test_the_demo_shows_ids_states_and_whole_links_and_leaves_nothing(tmp_path: 
         ("keep", ""),
         ("show", ""),
     ]
-    files = re.findall(r"^  (/\S+/kept/\S+)  (\d+) bytes, SHA-256 [0-9a-f]{12}…$", told, re.MULTILINE)
+    files = re.findall(r"^  (/\S+/kept/\S+)  (\d+) bytes, SHA-256 [0-9a-f]{12}…$", printed, re.MULTILINE)
     assert sorted(Path(path).suffix for path, _ in files) == [".jpg"] * 3 + [".mp4"] * 3
     assert all(Path(path).stat().st_size == int(size) for path, size in files)
-    assert "The Dag run: success" in told
+    assert "The Dag run: success" in printed
     # Progress was shown meanwhile.
-    assert re.search(r"^\[ *\d+ s\] At the relay: 3 processing", told, re.MULTILINE)
+    assert re.search(r"^\[ *\d+ s\] At the relay: 3 processing", printed, re.MULTILINE)
     # Nothing else is left: no file, and no process that it started.
     assert list(tmp_path.iterdir()) == [tmp_path / "kept"]
     commands = [other.info["cmdline"] or [] for other in psutil.process_iter(["cmdline"])]

@@ -21,7 +21,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 DAGS = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 # The id that the guides use.
 TASK_ID = "4665a07c-7641-4809-a133-10786201bb56"
-# Nobody wants to wait for the sandbox as long as for a relay.
+# The sandbox needn't be polled as rarely as a relay.
 FASTER = {
     r"\bpoke_interval=\d+": "poke_interval=0.2",
     r"\bpause=3\b": "pause=0",

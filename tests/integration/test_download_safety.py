@@ -32,7 +32,7 @@ from tests.support.raw_host import RawHost, Request, ok, redirect
 
 SIZE = 1_000_000
 GIB = 1024**3
-FILM = b"".join(bytes(piece) for piece in media_file("film", "video.mp4", SIZE).slices(0, SIZE))
+VIDEO = b"".join(bytes(piece) for piece in media_file("task-1", "video.mp4", SIZE).slices(0, SIZE))
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ class Lab:
         :param url: The URL that the relay returns; by default one of the sandbox itself.
         :param hosts: The connection's ``allowed_artifact_hosts``.
         """
-        film = {"url": url, "download_url": url}
-        overrides: dict[str, Any] = {"video": film, "video_raw": film, "artifact": None}
+        media = {"url": url, "download_url": url}
+        overrides: dict[str, Any] = {"video": media, "video_raw": media, "artifact": None}
         script: dict[str, Any] = {} if url is None else {"overrides": overrides}
         extra = {"allowed_artifact_hosts": hosts, "read_timeout": PATIENCE, **self.route_settings}
         settings = RelaySettings.from_fields(
@@ -100,7 +100,7 @@ def lab(sandbox: LumaSandbox, tmp_path: Path) -> Lab:
 @pytest.fixture
 def victim() -> Iterator[RawHost]:
     """Run a host of the private network that must never receive a request."""
-    with RawHost(lambda request: ok(FILM)) as host:
+    with RawHost(lambda request: ok(VIDEO)) as host:
         yield host
         assert host.requests == []
 
@@ -223,22 +223,22 @@ class TestAddresses:
     def test_all_addresses_of_a_name_are_tried(
         self, lab: Lab, names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with RawHost(lambda request: ok(FILM)) as host:
+        with RawHost(lambda request: ok(VIDEO)) as host:
             monkeypatch.setattr(
                 "airflow_provider_luma.download.addresses.HostPolicy.addresses",
                 lambda policy, url: ["127.0.0.9", "127.0.0.1"],
             )
-            assert lab.kept(f"http://media.example:{host.port}/v.mp4") == FILM
+            assert lab.kept(f"http://media.example:{host.port}/v.mp4") == VIDEO
 
     @pytest.mark.parametrize("pattern", ["media.internal", "media.internal:{port}", "*.internal"])
     def test_a_host_that_the_user_allows_may_be_private(
         self, lab: Lab, names: dict[str, list[str]], pattern: str
     ) -> None:
         names["media.internal"] = ["127.0.0.1"]
-        with RawHost(lambda request: ok(FILM)) as host:
+        with RawHost(lambda request: ok(VIDEO)) as host:
             body = lab.kept(f"http://media.internal:{host.port}/v.mp4", hosts=pattern.format(port=host.port))
 
-        assert body == FILM
+        assert body == VIDEO
         assert host.requests[0].headers["host"] == f"media.internal:{host.port}"
 
     def test_an_allowed_host_may_not_redirect_to_another(
@@ -296,7 +296,7 @@ class TestSecrets:
         netrc.write_text("machine 127.0.0.1 login me password netrc-secret\ndefault login me password x\n")
         netrc.chmod(0o600)
         monkeypatch.setenv("NETRC", str(netrc))
-        with RawHost(lambda request: ok(FILM, "Set-Cookie: a=b")) as host:
+        with RawHost(lambda request: ok(VIDEO, "Set-Cookie: a=b")) as host:
             # The relay's own responses set cookies too.
             sandbox.fail_next("media", faults.redirect(f"http://127.0.0.1:{host.port}/one.mp4"))
             lab.kept(hosts=f"127.0.0.1:{host.port}")
@@ -331,7 +331,7 @@ class TestSecrets:
         if fault is not None:
             sandbox.fail_when("media", fault)
 
-        outcome = lab.download(f"{sandbox.root_url}/media/film/video.mp4?sig=secret-signature")
+        outcome = lab.download(f"{sandbox.root_url}/media/task-1/video.mp4?sig=secret-signature")
 
         assert "secret-signature" not in caplog.text
         assert "secret-signature" not in str(outcome)
@@ -390,15 +390,15 @@ class TestBodies:
         assert not error.retryable
 
     def test_bytes_beyond_the_announced_length_are_ignored(self, lab: Lab) -> None:
-        with RawHost(lambda request: ok(FILM + b"more", length=SIZE)) as host:
-            assert lab.kept(f"http://127.0.0.1:{host.port}/v.mp4", hosts="127.0.0.1") == FILM
+        with RawHost(lambda request: ok(VIDEO + b"more", length=SIZE)) as host:
+            assert lab.kept(f"http://127.0.0.1:{host.port}/v.mp4", hosts="127.0.0.1") == VIDEO
 
     @pytest.mark.parametrize(
         "header",
         ["Content-Encoding: gzip", "Content-Encoding: br, gzip", "Transfer-Encoding: gzip, chunked"],
     )
     def test_compressed_bodies_are_refused(self, lab: Lab, header: str) -> None:
-        with RawHost(lambda request: ok(FILM, header)) as host:
+        with RawHost(lambda request: ok(VIDEO, header)) as host:
             error = lab.refused(f"http://127.0.0.1:{host.port}/v.mp4", hosts="127.0.0.1")
 
         assert "not requested" in str(error)
@@ -410,8 +410,8 @@ class TestBodies:
         assert "Content-Encoding 'gzip'" in str(lab.refused())
 
     def test_the_identity_encoding_is_accepted(self, lab: Lab) -> None:
-        with RawHost(lambda request: ok(FILM, "Content-Encoding: Identity")) as host:
-            assert lab.kept(f"http://127.0.0.1:{host.port}/v.mp4", hosts="127.0.0.1") == FILM
+        with RawHost(lambda request: ok(VIDEO, "Content-Encoding: Identity")) as host:
+            assert lab.kept(f"http://127.0.0.1:{host.port}/v.mp4", hosts="127.0.0.1") == VIDEO
 
 
 class TestTime:
@@ -484,8 +484,8 @@ class TestTls:
         names["cdn.example"] = ["127.0.0.1"]
         lab.route_settings["verify"] = bundle
         tls = authority.host(tmp_path, x509.DNSName("cdn.example"))
-        with RawHost(lambda request: ok(FILM), tls=tls) as host:
-            assert lab.kept(f"https://cdn.example:{host.port}/v.mp4", hosts="cdn.example") == FILM
+        with RawHost(lambda request: ok(VIDEO), tls=tls) as host:
+            assert lab.kept(f"https://cdn.example:{host.port}/v.mp4", hosts="cdn.example") == VIDEO
 
         assert host.server_names == ["cdn.example"]
         assert host.requests[0].headers["host"] == f"cdn.example:{host.port}"
@@ -495,8 +495,8 @@ class TestTls:
     ) -> None:
         lab.route_settings["verify"] = bundle
         tls = authority.host(tmp_path, x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
-        with RawHost(lambda request: ok(FILM), tls=tls) as host:
-            assert lab.kept(f"https://127.0.0.1:{host.port}/v.mp4", hosts="127.0.0.1") == FILM
+        with RawHost(lambda request: ok(VIDEO), tls=tls) as host:
+            assert lab.kept(f"https://127.0.0.1:{host.port}/v.mp4", hosts="127.0.0.1") == VIDEO
 
     @pytest.mark.parametrize("why", ["another name", "unknown authority"])
     def test_another_certificate_is_not_retryable(
@@ -511,7 +511,7 @@ class TestTls:
         names["cdn.example"] = ["127.0.0.1"]
         lab.route_settings["verify"] = bundle if why == "another name" else "true"
         tls = authority.host(tmp_path, x509.DNSName("other.example"))
-        with RawHost(lambda request: ok(FILM), tls=tls) as host:
+        with RawHost(lambda request: ok(VIDEO), tls=tls) as host:
             error = lab.refused(f"https://cdn.example:{host.port}/v.mp4?sig=secret", hosts="cdn.example")
 
         assert "certificate of https://cdn.example" in str(error)
@@ -524,8 +524,8 @@ class TestTls:
     ) -> None:
         names["cdn.example"] = ["127.0.0.1"]
         lab.route_settings["verify"] = False
-        with RawHost(lambda request: ok(FILM), tls=authority.host(tmp_path)) as host:
-            assert lab.kept(f"https://cdn.example:{host.port}/v.mp4", hosts="cdn.example") == FILM
+        with RawHost(lambda request: ok(VIDEO), tls=authority.host(tmp_path)) as host:
+            assert lab.kept(f"https://cdn.example:{host.port}/v.mp4", hosts="cdn.example") == VIDEO
 
     def test_a_missing_bundle_is_named(self, lab: Lab) -> None:
         lab.route_settings["verify"] = "/no/such/bundle.pem"
@@ -540,7 +540,7 @@ class TestProxies:
         """Run a proxy that refuses tunnels and answers plain http with a video."""
 
         def answer(request: Request) -> Iterable[bytes]:
-            return ok(FILM) if request.target.startswith("http://") else [b"HTTP/1.1 403 No\r\n\r\n"]
+            return ok(VIDEO) if request.target.startswith("http://") else [b"HTTP/1.1 403 No\r\n\r\n"]
 
         with RawHost(answer) as host:
             yield host
@@ -577,13 +577,13 @@ class TestProxies:
         self.use(lab, proxy)
 
         lab.refused("https://media.internal/v.mp4", hosts="media.internal", attempts=1)
-        film = lab.kept("http://media.internal/v.mp4", hosts="media.internal")
+        video = lab.kept("http://media.internal/v.mp4", hosts="media.internal")
 
         assert [request.target for request in proxy.requests] == [
             "media.internal:443",
             "http://media.internal/v.mp4",
         ]
-        assert film == FILM
+        assert video == VIDEO
 
     def test_the_proxy_of_the_environment_is_used(
         self, lab: Lab, proxy: RawHost, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,7 @@ FILES = sorted((Path(__file__).parents[2] / "example_dags").glob("*.py"))
 #: This one needs a store that speaks S3, and runs in test_transfer_s3.py.
 ELSEWHERE = "example_luma_to_s3"
 
-#: What the examples wait for when nobody names other ids.
+#: What the examples wait for unless a run names other ids.
 DOCUMENTED_ID = "4665a07c-7641-4809-a133-10786201bb56"
 
 
@@ -88,14 +88,14 @@ def test_it_runs_to_success(file: Path, run_dag: Callable[..., Any], relay: Luma
 def test_the_pipeline_passes_each_url_to_a_mapped_task(
     run_dag: Callable[..., Any], relay: LumaSandbox
 ) -> None:
-    prompts = ["a first film", "a second film"]
+    prompts = ["a first video", "a second video"]
     dag = hurry(load(next(file for file in FILES if file.stem == "example_luma_pipeline")))
 
     run = run_dag(dag, run_conf={"prompts": prompts})
 
     records = run.xcom("fetch")
-    assert [bought.prompt for bought in relay.generations] == prompts
-    assert [record["id"] for record in records] == [bought.id for bought in relay.generations]
+    assert [generation.prompt for generation in relay.generations] == prompts
+    assert [record["id"] for record in records] == [generation.id for generation in relay.generations]
     assert [record["prompt"] for record in records] == prompts
     published = [run.xcom("publish", map_index=index) for index in range(2)]
     assert published == [record["video_url"] for record in records]

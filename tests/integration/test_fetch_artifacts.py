@@ -202,11 +202,11 @@ class TestMissingArtifacts:
     def test_an_unknown_id_is_final_and_named(
         self, fetch: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str]
     ) -> None:
-        run = fetch(["nobody-knows-me"], retries=2)
+        run = fetch(["unknown-id"], retries=2)
 
         assert run.task_state("fetch") == "failed"
         assert run.task("fetch").try_number == 1
-        assert "nobody-knows-me: the relay doesn't know this id" in log_text()
+        assert "unknown-id: the relay doesn't know this id" in log_text()
 
     def test_a_task_that_is_not_finished_is_retried(
         self, fetch: Callable[..., Any], connected: LumaSandbox, log_text: Callable[[], str]

@@ -235,7 +235,9 @@ def _run_all(run_dag: Callable[..., Any]) -> Run:
             generate("on a closed port", luma_conn_id="refused")
             generate("on an unknown host", luma_conn_id="nowhere")
             LumaExtendVideoOperator(task_id="extend", luma_task_id=parent, prompt="<extend>")
-            LumaExtendVideoOperator(task_id="extend_nobody", luma_task_id="nobody", prompt="<extend nobody>")
+            LumaExtendVideoOperator(
+                task_id="extend_stranger", luma_task_id="stranger", prompt="<extend stranger>"
+            )
             LumaExtendVideoOperator(task_id="extend_dropped", luma_task_id=parent, prompt="<extend dropped>")
             fail("<extend dropped>", faults.drop(), accepted=True)
         result = run_dag(dag)
@@ -314,7 +316,9 @@ def test_an_ambiguous_outcome_fails_at_once_and_is_not_sent_again(
 
 
 def test_an_extension_of_an_unknown_task_is_refused(run: Run) -> None:
-    assert "The relay refused the extension of nobody '<extend nobody>'" in run.final_error("extend nobody")
+    assert "The relay refused the extension of stranger '<extend stranger>'" in run.final_error(
+        "extend stranger"
+    )
 
 
 def test_an_extension_whose_answer_is_lost_is_ambiguous(run: Run) -> None:

@@ -63,21 +63,27 @@ print("STATES", json.dumps(states))
 """
 
 
+def as_json(fault: faults.Fault) -> dict[str, Any]:
+    """Return a fault as the sandbox's HTTP interface takes it."""
+    builtins: dict[str, Any] = msgspec.to_builtins(fault)
+    return builtins
+
+
 def quoting(status: int) -> dict[str, Any]:
     """The fault of a relay that answers with the key."""
     message = {"error": {"message": f"not with {API_KEY} (request id: {API_KEY})", "code": API_KEY}}
-    return msgspec.to_builtins(
+    return as_json(
         faults.answer(status, json.dumps(message), headers={"x-request-id": "quoting"}, name="quoting")
     )
 
 
 def quoting_page(status: int) -> dict[str, Any]:
-    """The fault of an edge proxy whose page shows the key, so that nobody knows what is behind it."""
+    """The fault of an edge proxy whose page shows the key, which hides what the relay behind it did."""
     page = f"<html><body>Bad gateway for Bearer {API_KEY}</body></html>"
-    return msgspec.to_builtins(faults.answer(status, page, content_type="text/html", name="quoting page"))
+    return as_json(faults.answer(status, page, content_type="text/html", name="quoting page"))
 
 
-NOTHING_YET = {"call": "batch", "fault": msgspec.to_builtins(faults.answer(200, "[]"))}
+NOTHING_YET = {"call": "batch", "fault": as_json(faults.answer(200, "[]"))}
 
 
 def scenario(name: str, *played: dict[str, Any], **sensor: Any) -> dict[str, Any]:
@@ -98,7 +104,7 @@ SCENARIOS = [
     scenario("broken for a while", {"call": "batch", "fault": quoting(500)}),
 ]
 
-#: What Airflow itself logs at this level when a task tells it what to mask.
+#: What Airflow itself logs at this level when a task names what to mask.
 MASKING = b"msg=MaskSecret("
 
 
@@ -166,10 +172,10 @@ def tables_with(home: Path, text: str) -> set[str]:
 def states(home: Path) -> dict[str, str]:
     """How each scenario's run ended."""
     lines = (home / "logs" / "run.log").read_text().splitlines()
-    told: dict[str, str] = json.loads(
+    states: dict[str, str] = json.loads(
         next(line for line in lines if line.startswith("STATES")).removeprefix("STATES")
     )
-    return told
+    return states
 
 
 def _holds(value: object, text: str) -> bool:
@@ -177,7 +183,7 @@ def _holds(value: object, text: str) -> bool:
 
 
 def test_the_key_is_nowhere(home: Path, sandbox: LumaSandbox) -> None:
-    # The scenarios came to the ends that they are for, with the key.
+    # Each scenario ended in the state that it is for, with the key.
     assert states(home) == {
         "success": "success",
         "reschedule": "success",
@@ -191,7 +197,7 @@ def test_the_key_is_nowhere(home: Path, sandbox: LumaSandbox) -> None:
     assert all(call.headers["authorization"] == f"Bearer {API_KEY}" for call in sandbox.calls)
 
     # The search finds what is there.
-    deferred, rescheduled = [bought.id for bought in sandbox.generations[:2]]
+    deferred, rescheduled = [generation.id for generation in sandbox.generations[:2]]
     assert files_with(home, PROMPT) == {"airflow.db", "logs/run.log"}
     assert tables_with(home, PROMPT) == {"dag_run", "rendered_task_instance_fields", "xcom"}
     kept_ids = {"rendered_task_instance_fields", "task_state_store", "xcom"}

@@ -7,9 +7,8 @@ import asyncio
 import os
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -31,6 +30,30 @@ Report = dict[str, Any]
 @pytest.fixture
 def dialect() -> str:
     return "bare"
+
+
+class Metrics:
+    """What the pollers send to Airflow's metrics."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.gauges: defaultdict[str, list[float]] = defaultdict(list)
+
+    def incr(self, name: str, count: int, tags: Any) -> None:
+        self.counts[name] += count
+
+    def gauge(self, name: str, value: float, tags: Any) -> None:
+        self.gauges[name].append(value)
+
+    def timing(self, name: str, value: Any, tags: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def metrics(monkeypatch: pytest.MonkeyPatch) -> Metrics:
+    metrics = Metrics()
+    monkeypatch.setattr(trigger_module, "airflow_stats", lambda: metrics)
+    return metrics
 
 
 def trigger(ids: Sequence[str] | str, *, timeout: float = 60, **arguments: Any) -> LumaTaskTrigger:
@@ -84,14 +107,18 @@ async def until(condition: Callable[[], Any]) -> None:
 
 class TestSharing:
     @pytest.mark.parametrize("dialect", ["bare", "envelope"])
-    def test_fifty_waiters_for_the_same_id_ask_once_a_round(self, connected: LumaSandbox) -> None:
+    def test_fifty_waiters_for_the_same_id_make_one_call_a_round(
+        self, connected: LumaSandbox, metrics: Metrics
+    ) -> None:
         shared = connected.add_task(completes_after=0.7)
         own = [connected.add_task(completes_after=0) for _ in range(50)]
 
         done = reports(*(trigger([shared, task_id]) for task_id in own))
 
         assert verdicts(done) == ["done"] * 50
-        assert connected.count("batch") <= 4
+        # One poller serves them all, and makes no second call in any round.
+        assert metrics.gauges["luma.poller.waiters"][0] == 50
+        assert 0 < connected.count("batch") <= metrics.counts["luma.poller.rounds"]
         assert all(count == 1 for call in connected.calls for count in Counter(call.ids).values())
 
     def test_settled_ids_are_asked_for_no_more(self, connected: LumaSandbox) -> None:
@@ -175,13 +202,13 @@ class TestBadInput:
         connected.add_task("stranger", fails_with="not yours", unasked=True)
         done = connected.add_task(completes_after=0)
 
-        [told] = reports(trigger(done))
+        [only] = reports(trigger(done))
 
-        assert told["verdict"] == "done"
-        assert "stranger" not in str(told)
+        assert only["verdict"] == "done"
+        assert "stranger" not in str(only)
 
     @pytest.mark.parametrize("states", [("completed", "processing"), ("processing", "completed")])
-    def test_of_a_task_that_is_told_twice_the_finished_state_counts(
+    def test_of_a_task_that_is_reported_twice_the_finished_state_counts(
         self, connected: LumaSandbox, states: tuple[str, str]
     ) -> None:
         task_id = connected.add_task(state=states[0], answered_twice_as=states[1])
@@ -192,9 +219,9 @@ class TestBadInput:
         fickle = connected.add_task(states=[(0, "completed"), (0.5, "processing")])
         late = connected.add_task(completes_after=1)
 
-        [told] = reports(trigger([fickle, late]))
+        [only] = reports(trigger([fickle, late]))
 
-        assert told["verdict"] == "done"
+        assert only["verdict"] == "done"
         asked = [call.ids for call in connected.calls]
         assert fickle in asked[0]
         assert asked[1:] == [(late,)] * len(asked[1:])
@@ -223,15 +250,8 @@ class TestBadInput:
 
 class TestMetrics:
     def test_the_calls_metric_is_the_number_of_http_calls(
-        self, connected: LumaSandbox, monkeypatch: pytest.MonkeyPatch
+        self, connected: LumaSandbox, metrics: Metrics
     ) -> None:
-        counted: Counter[str] = Counter()
-        stats = SimpleNamespace(
-            incr=lambda name, count, tags: counted.update({name: count}),
-            gauge=lambda name, value, tags: None,
-            timing=lambda name, seconds, tags: None,
-        )
-        monkeypatch.setattr(trigger_module, "airflow_stats", lambda: stats)
         good = [connected.add_task(completes_after=0) for _ in range(60)]
         connected.fail_when("batch", faults.task_not_exist(), ids=["gone"])
         connected.fail_when("batch", faults.bad_request("this id is bad"), ids=["bad"])
@@ -239,7 +259,7 @@ class TestMetrics:
 
         reports(*map(trigger, ["gone", "bad", *good]))
 
-        assert counted["luma.poller.calls"] == connected.count("batch")
+        assert metrics.counts["luma.poller.calls"] == connected.count("batch")
 
 
 class TestAfterAPollThatWorked:
@@ -268,11 +288,11 @@ class TestConnection:
     ) -> None:
         connect(connected.base_url, "wrong-key")
 
-        told = reports(trigger("t1"), trigger("t2"), trigger("t3", poll_interval=3600))
+        failed = reports(trigger("t1"), trigger("t2"), trigger("t3", poll_interval=3600))
 
-        assert verdicts(told) == ["refused"] * 3
-        assert all("refuses the API key" in report["message"] for report in told)
-        assert "wrong-key" not in str(told)
+        assert verdicts(failed) == ["refused"] * 3
+        assert all("refuses the API key" in report["message"] for report in failed)
+        assert "wrong-key" not in str(failed)
         assert connected.count("batch") == 1
 
     def test_an_unusable_connection_fails_every_wait_and_names_the_field(
@@ -280,18 +300,18 @@ class TestConnection:
     ) -> None:
         connect(connected.base_url, connected.api_key, batch_size="many")
 
-        told = reports(trigger("t1"), trigger("t2"))
+        failed = reports(trigger("t1"), trigger("t2"))
 
-        assert verdicts(told) == ["refused"] * 2
-        assert all("batch_size" in report["message"] for report in told)
+        assert verdicts(failed) == ["refused"] * 2
+        assert all("batch_size" in report["message"] for report in failed)
 
     def test_a_connection_that_does_not_come_back_is_named_in_every_report(
         self, connected: LumaSandbox
     ) -> None:
-        told = reports(*(trigger(f"t{n}", luma_conn_id="no_such", timeout=1) for n in range(2)))
+        failed = reports(*(trigger(f"t{n}", luma_conn_id="no_such", timeout=1) for n in range(2)))
 
-        assert verdicts(told) == ["timed_out"] * 2
-        assert all("no_such" in report["message"] for report in told)
+        assert verdicts(failed) == ["timed_out"] * 2
+        assert all("no_such" in report["message"] for report in failed)
 
 
 class TestCancellation:

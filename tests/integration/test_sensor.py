@@ -56,10 +56,10 @@ def test_an_id_that_the_relay_does_not_know_fails_after_the_grace(
 ) -> None:
     good = connected.add_task(completes_after=0)
 
-    run = wait([good, "nobody-knows-me"], missing_polls=3)
+    run = wait([good, "unknown-id"], missing_polls=3)
 
     assert run.task_state("wait") == "failed"
-    assert "doesn't know this id" in run.xcom("wait", "failed")["nobody-knows-me"]
+    assert "doesn't know this id" in run.xcom("wait", "failed")["unknown-id"]
     assert connected.count("batch") == 3
 
 
@@ -109,13 +109,13 @@ def test_a_timeout_fails_without_retries_and_names_the_ids_with_their_last_state
     assert f"{slow} (processing)" in text
 
 
-@pytest.mark.parametrize("trouble", ["failure", "timeout"])
+@pytest.mark.parametrize("ending", ["failure", "timeout"])
 def test_soft_fail_skips_in_place_of_failing(
-    wait: Callable[..., Any], connected: LumaSandbox, trouble: str
+    wait: Callable[..., Any], connected: LumaSandbox, ending: str
 ) -> None:
     bad = (
         connected.add_task(fails_with="no")
-        if trouble == "failure"
+        if ending == "failure"
         else connected.add_task(completes_after=999)
     )
 

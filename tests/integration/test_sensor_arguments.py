@@ -245,7 +245,7 @@ class TestTolerance:
 
         assert wait(ids, never_fail=True).task_state("wait") == "skipped"
 
-    def test_an_unreachable_relay_fails_the_try_and_is_asked_again_in_the_next(
+    def test_an_unreachable_relay_fails_the_try_and_is_polled_in_the_next(
         self,
         wait: Callable[..., Any],
         connected: LumaSandbox,

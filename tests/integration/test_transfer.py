@@ -335,17 +335,17 @@ def test_a_host_of_the_private_network_must_be_allowed_in_the_connection(
     connect: Callable[..., None],
     log_text: Callable[[], str],
 ) -> None:
-    url = f"{connected.root_url}/media/film/video.mp4".replace("127.0.0.1", "localhost")
-    film = {"url": url, "download_url": url}
-    videos = {"video": film, "video_raw": film}
+    url = f"{connected.root_url}/media/task-1/video.mp4".replace("127.0.0.1", "localhost")
+    media = {"url": url, "download_url": url}
+    videos = {"video": media, "video_raw": media}
     task_id = connected.add_task(state="completed", overrides={**videos, "data": videos})
-    film_id = connected.add_task("film", state="completed")
+    served_id = connected.add_task("task-1", state="completed")
 
     refused = keep([task_id], retries=1)
     connect(connected.base_url, connected.api_key, allowed_artifact_hosts="localhost")
     allowed = keep([task_id])
 
-    assert film_id == "film"
+    assert served_id == "task-1"
     assert (refused.state, refused.task("keep").try_number) == ("failed", 1)
     assert "allowed_artifact_hosts" in log_text()
     assert allowed.state == "success"
@@ -377,7 +377,9 @@ def test_the_artifact_host_receives_no_key_and_no_cookie(
     wait: Any = dag.task_dict["wait"]
     wait.poke_interval = 0.3
 
-    run = run_dag(dag, run_conf={"prompts": ["a first film", "a second film"], "folder": f"file://{folder}"})
+    run = run_dag(
+        dag, run_conf={"prompts": ["a first video", "a second video"], "folder": f"file://{folder}"}
+    )
 
     assert run.state == "success"
     assert len(names(folder)) == 4

@@ -291,7 +291,7 @@ class TestCancellation:
 
         run(main())
 
-    def test_the_next_waiter_starts_afresh(self, connected: LumaSandbox) -> None:
+    def test_the_next_waiter_starts_a_new_poller(self, connected: LumaSandbox) -> None:
         ids = connected.add_tasks([TaskScript(state="completed")] * 2)
 
         async def main() -> list[Any]:

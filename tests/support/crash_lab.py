@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -56,31 +57,51 @@ WAITING = (f"{PACKAGE}/submitting/", threading.__file__)
 """Where the main thread is meanwhile."""
 
 MAX_KILLS = 3
+MAX_REPETITIONS = 100
+MAX_DELAY_SECONDS = 0.005
 
 
 class Try(msgspec.Struct):
     """
     One process.
 
-    :param killed: whether it was killed before it came to its end
+    :param killed: whether it was killed before it wrote its outcome
     :param entries: the ledger after it
-    :param told: the ids that it had told outside by then, as an operator does by XCom
+    :param reported: the ids that it had reported by then, as an operator does by XCom
     """
 
     killed: bool
     entries: list[Entry]
-    told: list[str]
+    reported: list[str]
+
+    @property
+    def unknown(self) -> int:
+        """How many of its submits have an unknown outcome."""
+        return sum(entry.has_unknown_outcome for entry in self.entries)
+
+    @property
+    def recorded(self) -> set[str]:
+        """The ids in the ledger."""
+        return {entry.task_id for entry in self.entries if entry.task_id}
+
+
+PHASES: dict[str, Callable[[Try], bool]] = {
+    "before anything was sent": lambda tried: tried.killed and not tried.entries,
+    "in mid-list": lambda tried: tried.killed and bool(tried.recorded),
+    "while a submit was in flight": lambda tried: tried.killed and tried.unknown > 0,
+}
+"""Where a process can be killed, by what it leaves behind."""
 
 
 class Case(msgspec.Struct):
     """
-    One list of requests, submitted by one process after the other until one came to its end.
+    One list of requests, submitted by one process after the other until one wrote its outcome.
 
     :param moment: where or when the first process was killed
     :param ids: what the last one returned; None when it failed
     :param error: the type of its error
     :param message: the error's words
-    :param error_ids: the ids that the error named as bought
+    :param error_ids: the ids that the error named as submitted
     """
 
     moment: str
@@ -94,14 +115,16 @@ class Case(msgspec.Struct):
 
 class Protocol(msgspec.Struct):
     """
-    :param steps: every step of the submit path that was found, in order, as ``file:line``
+    :param steps: every step of the submit path that was found, in order, as ``file:line event``
+    :param last_steps: those after the outcome was written
     :param by_step: the cases killed at one of them each
     :param by_chance: the cases killed at random moments
     :param by_timeout: the cases whose main thread was interrupted at one of its steps each
-    :param generations: what the relay has sold, as (prompt, id)
+    :param generations: what the relay has billed, as (prompt, id)
     """
 
     steps: list[str]
+    last_steps: list[str]
     by_step: list[Case]
     by_chance: list[Case]
     by_timeout: list[Case]
@@ -141,10 +164,15 @@ class TimedOut(BaseException):
 
 
 class FileStore:
-    """A durable store: each value a file that is replaced as a whole."""
+    """
+    A durable store: each value a file that is replaced as a whole.
 
-    def __init__(self, folder: Path) -> None:
+    :param on_write: called after each write
+    """
+
+    def __init__(self, folder: Path, on_write: Callable[[], object] = bool) -> None:
         self._folder = folder
+        self._on_write = on_write
 
     def get(self, key: str) -> Any:
         path = self._folder / key
@@ -154,6 +182,7 @@ class FileStore:
         new = self._folder / f"{key}.new"
         new.write_text(json.dumps(value))
         new.replace(self._folder / key)
+        self._on_write()
 
 
 class Lab:
@@ -166,20 +195,28 @@ class Lab:
         self._folder = folder
         self._numbers = itertools.count()
 
-    def find_steps(self, requests: int, *, main_thread: bool = False) -> list[str]:
-        """Let one list through and note every line and return on its path."""
+    def find_steps(self, requests: int, *, main_thread: bool = False) -> tuple[list[str], list[str]]:
+        """Let one list through; return every line and return on its path, and those after its last write."""
         folder, prompts = self._new_case(requests)
         steps = folder / "steps"
 
         def record() -> None:
             found: list[str] = []
-            _trace(lambda frame, event: found.append(_step(frame, event)), main_thread=main_thread)
+            last: list[str] = []
+
+            def note(frame: FrameType, event: str) -> None:
+                found.append(_step(frame, event))
+                if (folder / "outcome").exists():
+                    last.append(found[-1])
+
+            _trace(note, main_thread=main_thread)
             self._submit(folder, prompts, concurrency=1)
             sys.settrace(None)
-            steps.write_text(json.dumps(found))
+            steps.write_text(json.dumps([found, last]))
 
         _wait_for(_fork(record))
-        return list(json.loads(steps.read_text()))
+        found, last = json.loads(steps.read_text())
+        return found, last
 
     def kill_at_steps(self, steps: list[str], requests: int) -> list[Case]:
         """Kill a process at each step that is worth it, then retry all of their cases in one more process."""
@@ -198,16 +235,19 @@ class Lab:
         return [case for _, case in cases]
 
     def _kill_at(self, moment: Moment, requests: int) -> tuple[Path, Case]:
-        folder, prompts = self._new_case(requests)
+        """Kill a process at this moment; repeat it while the threads take turns so that it never comes."""
+        for _ in range(MAX_REPETITIONS):
+            folder, prompts = self._new_case(requests)
 
-        def submit() -> None:
-            _trace(moment.watcher(lambda: os.kill(os.getpid(), signal.SIGKILL)))
-            self._submit(folder, prompts, concurrency=1)
+            def submit(folder: Path = folder, prompts: list[str] = prompts) -> None:
+                _trace(moment.watcher(lambda: os.kill(os.getpid(), signal.SIGKILL)))
+                self._submit(folder, prompts, concurrency=1)
 
-        case = Case(moment=str(moment), prompts=prompts, tries=[])
-        _wait_for(_fork(submit))
-        self._note(case, folder)
-        return folder, case
+            if _wait_for(_fork(submit)) == signal.SIGKILL:
+                case = Case(moment=str(moment), prompts=prompts, tries=[])
+                self._note(case, folder)
+                return folder, case
+        raise RuntimeError(f"none of {MAX_REPETITIONS} processes reached {moment}")
 
     def interrupt_at(self, moment: Moment, requests: int) -> Case:
         """Raise in the main thread at this moment; end the process then."""
@@ -227,30 +267,52 @@ class Lab:
         self._note(case, folder)
         return self._end(case, folder, concurrency=1)
 
-    def kill_after(self, delays: list[float], requests: int, concurrency: int) -> Case:
-        """Kill process after process, each after its delay in seconds."""
+    def kill_by_chance(self, rng: random.Random, cases: int) -> list[Case]:
+        """
+        Kill processes at random moments, in so many cases and in as many more as it takes to hit all phases.
+
+        A moment is a number of writes and a delay, so that a slow machine hits the same phases.
+        """
+        killed: list[Case] = []
+        missed = set(PHASES)
+        while len(killed) < cases or (missed and len(killed) < MAX_REPETITIONS * cases):
+            requests = 6
+            moments = [
+                # A submit writes its intent, its id in the ledger, and its id outside.
+                (rng.randint(0, 3 * requests), rng.uniform(0, MAX_DELAY_SECONDS))
+                for _ in range(rng.randint(1, MAX_KILLS))
+            ]
+            case = self._kill_after(moments, requests=requests, concurrency=rng.choice([1, 3]))
+            missed -= {name for name, is_hit in PHASES.items() if is_hit(case.tries[0])}
+            killed.append(case)
+        return killed
+
+    def _kill_after(self, moments: list[tuple[int, float]], requests: int, concurrency: int) -> Case:
+        """Kill process after process, each a delay in seconds after so many writes."""
         folder, prompts = self._new_case(requests)
-        case = Case(moment=" ".join(f"{delay:.4f}" for delay in delays), prompts=prompts, tries=[])
-        for delay in delays:
-            pid = _fork(lambda: self._submit(folder, prompts, concurrency))
-            time.sleep(delay)
-            os.kill(pid, signal.SIGKILL)
-            _wait_for(pid)
+        case = Case(
+            moment=" ".join(f"{writes}+{delay:.4f}" for writes, delay in moments), prompts=prompts, tries=[]
+        )
+        for writes, delay in moments:
+            reading, writing = os.pipe()
+            on_write = partial(os.write, writing, b".")
+            pid = _fork(partial(self._submit, folder, prompts, concurrency, on_write))
+            os.close(writing)
+            with os.fdopen(reading, "rb", buffering=0) as written:
+                # A process that ends earlier closes the pipe.
+                while writes and written.read(1):
+                    writes -= 1
+                time.sleep(delay)
+                os.kill(pid, signal.SIGKILL)
+                _wait_for(pid)
             self._note(case, folder)
             if not case.tries[-1].killed:
                 break
         return self._end(case, folder, concurrency)
 
-    def duration(self, requests: int, concurrency: int) -> float:
-        """How long a list takes that nobody disturbs, in seconds."""
-        folder, prompts = self._new_case(requests)
-        started = time.monotonic()
-        _wait_for(_fork(lambda: self._submit(folder, prompts, concurrency)))
-        return time.monotonic() - started
-
     @property
     def generations(self) -> list[tuple[str, str]]:
-        return [(bought.prompt, bought.id) for bought in self._sandbox.generations]
+        return [(generation.prompt, generation.id) for generation in self._sandbox.generations]
 
     def _new_case(self, requests: int) -> tuple[Path, list[str]]:
         number = next(self._numbers)
@@ -259,7 +321,7 @@ class Lab:
         return folder, [f"case {number} request {request}" for request in range(requests)]
 
     def _end(self, case: Case, folder: Path, concurrency: int) -> Case:
-        """Retry until a process comes to its end."""
+        """Retry until a process writes its outcome."""
         while case.tries[-1].killed:
             _wait_for(_fork(lambda: self._submit(folder, case.prompts, concurrency)))
             self._note(case, folder)
@@ -272,24 +334,27 @@ class Lab:
         case.message, case.error_ids = outcome["message"], outcome["error_ids"]
 
     def _note(self, case: Case, folder: Path) -> None:
-        told = folder / "told"
+        reported = folder / "reported"
         entries = Ledger(FileStore(folder), current=_airflow_try(folder)).entries
         case.tries.append(
             Try(
                 killed=not (folder / "outcome").exists(),
                 entries=list(entries.values()),
-                told=json.loads(told.read_text()) if told.exists() else [],
+                reported=json.loads(reported.read_text()) if reported.exists() else [],
             )
         )
 
-    def _submit(self, folder: Path, prompts: list[str], concurrency: int) -> None:
-        """What one process does: the operator's submitting, with files for Airflow's store and XCom."""
-        store, told = FileStore(folder), []
+    def _submit(
+        self, folder: Path, prompts: list[str], concurrency: int, on_write: Callable[[], object] = bool
+    ) -> None:
+        """Do what one process does: the operator's submitting, with files for Airflow's store and XCom."""
+        store = FileStore(folder, on_write)
+        reported: list[str] = []
         (folder / f"try-{_airflow_try(folder).number + 1}").touch()
 
-        def tell(number: int, task_id: str, at: str) -> None:
-            told.append(task_id)
-            store.set("told", told)
+        def report(number: int, task_id: str, at: str) -> None:
+            reported.append(task_id)
+            store.set("reported", reported)
 
         outcome: dict[str, Any] = {"ids": None, "error": None, "message": "", "error_ids": []}
         with LumaClient(self._sandbox.base_url, self._sandbox.api_key) as client:
@@ -299,7 +364,7 @@ class Lab:
                 ledger=Ledger(store, current=_airflow_try(folder)),
                 connection=f"luma_default {client.base_url}",
                 policy=SubmitPolicy(max_concurrency=concurrency),
-                on_submitted=tell,
+                on_submitted=report,
             )
             try:
                 submitter.run()
@@ -329,10 +394,12 @@ def _fork(work: Callable[[], object]) -> int:
         os._exit(status)
 
 
-def _wait_for(pid: int) -> None:
+def _wait_for(pid: int) -> int:
+    """Return the number of the signal that ended the process; 0 for none."""
     _, status = os.waitpid(pid, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status):
         raise RuntimeError("a process failed by itself; its error stands above")
+    return os.WTERMSIG(status)
 
 
 def _trace(notice: Callable[[FrameType, str], object], *, main_thread: bool = False) -> None:
@@ -380,23 +447,16 @@ def main() -> None:
         # A collection in a child would copy every page that it shares with this process.
         gc.freeze()
         lab = Lab(sandbox, folder)
-        steps = lab.find_steps(requests=2)
+        steps, last_steps = lab.find_steps(requests=2)
         by_step = lab.kill_at_steps(steps, requests=2)
-        usual = max(lab.duration(6, concurrency=3) for _ in range(3))
-        by_chance = [
-            lab.kill_after(
-                [rng.uniform(0, usual) for _ in range(rng.randint(1, MAX_KILLS))],
-                requests=6,
-                concurrency=rng.choice([1, 3]),
-            )
-            for _ in range(moments)
-        ]
-        waits = lab.find_steps(requests=2, main_thread=True)
+        by_chance = lab.kill_by_chance(rng, moments)
+        waits, _ = lab.find_steps(requests=2, main_thread=True)
         by_timeout = [
             lab.interrupt_at(moment, requests=2) for moment in _worth_striking_at(waits, occurrences=2)
         ]
         protocol = Protocol(
             steps=steps,
+            last_steps=last_steps,
             by_step=by_step,
             by_chance=by_chance,
             by_timeout=by_timeout,

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_luma.version_compat import AIRFLOW_V_3_2_PLUS
 
-if AIRFLOW_V_3_2_PLUS:
+if TYPE_CHECKING or AIRFLOW_V_3_2_PLUS:
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 else:
     from airflow.models.dagbag import DagBag, sync_bag_to_db

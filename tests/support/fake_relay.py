@@ -11,7 +11,7 @@ from airflow_provider_luma.exceptions import LumaAuthError, LumaConnectionError,
 from tests.support.virtual_time import VirtualLoop
 
 HANG_SECONDS = 30.0
-NOBODYS = "nobodys"
+UNUSED_ID = "unused-id"
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class FakeTask:
     """
     What becomes of a task.
 
-    :param ends_at: when it comes to its end; ``None``: never
+    :param ends_at: when it reaches its terminal state; ``None``: never
     :param fails: whether that is a failure
     :param unknown: whether the relay leaves it out
-    :param poison: what every call suffers that asks for it: an error, or "hang"
-    :param relapses: from when on it is told as processing again
+    :param poison: what every call suffers that polls it: an error, or "hang"
+    :param relapses: from when on it is reported as processing again
     """
 
     ends_at: float | None = None
@@ -32,7 +32,7 @@ class FakeTask:
     poison: LumaError | str | None = None
     relapses: float | None = None
 
-    def told(self, task_id: str, now: float) -> LumaTask:
+    def as_reported(self, task_id: str, now: float) -> LumaTask:
         if self.ends_at is None or now < self.ends_at or (self.relapses or now + 1) <= now:
             return LumaTask(id=task_id, state=TaskState.PROCESSING)
         if self.fails:
@@ -77,16 +77,16 @@ class FakeRelay:
             raise LumaAuthError("The relay refuses the API key.", status=401, well_formed=True)
         if (error := self.outage(now)) is not None:
             raise error
-        for poison in (self.tasks[task_id].poison for task_id in ids if task_id != NOBODYS):
+        for poison in (self.tasks[task_id].poison for task_id in ids if task_id != UNUSED_ID):
             if poison == "hang":
                 self.loop.take(HANG_SECONDS)
                 raise LumaConnectionError("no answer in time")
             if isinstance(poison, LumaError):
                 raise poison
-        known = (task_id for task_id in ids if task_id != NOBODYS and not self.tasks[task_id].unknown)
-        return {task_id: self.tasks[task_id].told(task_id, now) for task_id in known}
+        known = (task_id for task_id in ids if task_id != UNUSED_ID and not self.tasks[task_id].unknown)
+        return {task_id: self.tasks[task_id].as_reported(task_id, now) for task_id in known}
 
-    def asked_between(self, begin: float, end: float) -> list[FakeCall]:
+    def calls_between(self, begin: float, end: float) -> list[FakeCall]:
         return [call for call in self.calls if begin <= call.at < end]
 
     @property
@@ -106,7 +106,7 @@ class FakeClient:
         return self._relay.answer(list(ids), self._key)
 
     def check(self) -> str:
-        self.query([NOBODYS])
+        self.query([UNUSED_ID])
         return "it works"
 
     def close(self) -> None:

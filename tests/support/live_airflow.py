@@ -386,7 +386,7 @@ class LiveAirflow:
                 if component == "api-server":
                     return self.api("GET", "/monitor/health", user=None).ok
                 # A job of before a restart counts as alive for a while after its death.
-                jobs = self.api(
+                response = self.api(
                     "GET",
                     "/jobs",
                     params={
@@ -395,7 +395,7 @@ class LiveAirflow:
                         "is_alive": True,
                     },
                 )
-                return bool(self._checked(jobs)["jobs"])
+                return bool(self._checked(response)["jobs"])
             except requests.ConnectionError:
                 return False
 

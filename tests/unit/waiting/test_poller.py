@@ -35,7 +35,7 @@ from airflow_provider_luma.waiting.poller import (
     shared_poller,
 )
 from airflow_provider_luma.waiting.subscription import Subscription
-from tests.support.fake_relay import HANG_SECONDS, NOBODYS, FakeRelay, FakeSettings, FakeTask
+from tests.support.fake_relay import HANG_SECONDS, UNUSED_ID, FakeRelay, FakeSettings, FakeTask
 from tests.support.virtual_time import VirtualLoop, run
 
 EPOCH = 1_700_000_000.0
@@ -322,7 +322,7 @@ class TestIsolation:
                 await asyncio.sleep(3600)
                 slots = Counter(
                     task_id
-                    for call in stage.relay.asked_between(3570, 3600)
+                    for call in stage.relay.calls_between(3570, 3600)
                     for task_id in call.ids
                     if task_id in bad
                 )
@@ -431,8 +431,8 @@ class TestFailingRelay:
             stage.relay.outage = lambda now: boom if now < 500 else None
             async with stage.waiting(stage.wait("t1"), stage.wait("t2")):
                 await asyncio.sleep(700)
-            assert 7 <= len(stage.relay.asked_between(0, 500)) <= 12
-            assert len(stage.relay.asked_between(620, 700)) in range(7, 10)
+            assert 7 <= len(stage.relay.calls_between(0, 500)) <= 12
+            assert len(stage.relay.calls_between(620, 700)) in range(7, 10)
             assert stage.errors("t1")[-1] is None
 
         play(scenario)
@@ -608,7 +608,7 @@ class TestRefusedCalls:
         async def scenario(stage: Stage) -> None:
             away = LumaServerError("boom", status=502)
             stage.relay.outage = lambda now: (
-                away if stage.relay.calls[-1].ids == (NOBODYS,) else LumaRequestError("bad", status=400)
+                away if stage.relay.calls[-1].ids == (UNUSED_ID,) else LumaRequestError("bad", status=400)
             )
             async with stage.waiting(stage.wait("t1")):
                 await asyncio.sleep(15)
