@@ -109,7 +109,7 @@ def main() -> None:
 
         costs: dict[str, list[Cost]] = {arm: [] for arm in ARMS}
         for number in range(options.rounds):
-            # Whoever comes first in a round must not always be the same.
+            # The arms take turns in coming first, because the first of a round starts with colder caches.
             for arm in ARMS[number % len(ARMS) :] + ARMS[: number % len(ARMS)]:
                 costs[arm].append(run(environment, paths[arm], home, "-m", "airflow", "version")[1])
             print(f"\r{number + 1}/{options.rounds} rounds", end="", file=sys.stderr, flush=True)

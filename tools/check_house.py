@@ -104,7 +104,7 @@ def read_glossary(contributing: str) -> dict[str, str]:
     words: dict[str, str] = {}
     for line in section.partition("\n## ")[0].splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if len(cells) == 3 and not cells[0].startswith(("---", "use")):
+        if len(cells) == 3 and cells[0] != "use" and not cells[0].startswith("---"):
             words |= {bad.strip().lower(): cells[0] for bad in cells[2].split(",") if bad.strip()}
     if not words:
         raise SystemExit(f"CONTRIBUTING.md has no table of words below {GLOSSARY_TITLE!r}.")

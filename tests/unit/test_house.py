@@ -71,9 +71,9 @@ class TestWords:
 
     def test_the_glossary_is_read_from_its_table(self) -> None:
         heads = "\n## Glossary\n| use | for | not |\n|---|---|---|\n"
-        table = f"{heads}| submit | it | frob, zap |\n| run | it |  |\n"
+        table = f"{heads}| submit | it | frob, zap |\n| run | it |  |\n| users | they | folks |\n"
 
-        assert check_house.read_glossary(table) == {"frob": "submit", "zap": "submit"}
+        assert check_house.read_glossary(table) == {"frob": "submit", "zap": "submit", "folks": "users"}
 
 
 class TestSizes:

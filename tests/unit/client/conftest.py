@@ -202,7 +202,7 @@ class Arriving(io.RawIOBase):
 
 @pytest.fixture
 def relay(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRelay]:
-    """A scripted relay at every address; no name is resolved and nobody sleeps."""
+    """A scripted relay at every address; no name is resolved, and pauses take no time."""
     relay = FakeRelay()
     for name in (
         "HTTP_PROXY",

@@ -102,7 +102,7 @@ class TestGetTasks:
         relay.answers(answer)
         assert client().get_tasks(["t1"]) == {}
 
-    def test_tasks_that_nobody_asked_for_are_ignored(self, relay: Any) -> None:
+    def test_tasks_that_no_call_asked_for_are_ignored(self, relay: Any) -> None:
         relay.answers([task("other"), task("t1")])
         assert list(client().get_tasks(["t1"])) == ["t1"]
 
@@ -178,12 +178,12 @@ class TestGetTasks:
     ) -> None:
         ids = [f"t{n}" for n in range(100)]
         error = LumaRequestError("the service is closed", status=400)
-        nobodys = "00000000-0000-4000-8000-000000000000"
-        knowing = Knowing(monkeypatch, known=[], refused=dict.fromkeys([*ids, nobodys], error))
+        unused_id = "00000000-0000-4000-8000-000000000000"
+        knowing = Knowing(monkeypatch, known=[], refused=dict.fromkeys([*ids, unused_id], error))
         with pytest.raises(LumaRequestError, match="the service is closed"):
             client().get_tasks(ids)
         assert len(knowing.asked) == 8
-        assert knowing.asked[-1] == [nobodys]
+        assert knowing.asked[-1] == [unused_id]
 
     def test_however_many_ids_are_refused_the_good_one_is_found(
         self, monkeypatch: pytest.MonkeyPatch
