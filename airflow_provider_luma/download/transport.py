@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urljoin
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
@@ -275,7 +275,7 @@ class Transport:
             )
 
         def tunnel(target: str, address: str, timeout: float) -> socket.socket:
-            connection = self._current = HTTPConnection(address, proxy.port, timeout=timeout)
+            connection = self._current = _TunnelConnection(address, proxy.port, timeout=timeout)
             connection.set_tunnel(target, url.port, headers=proxy.headers)
             try:
                 connection.connect()
@@ -320,6 +320,23 @@ class Transport:
             except OSError as error:
                 last_error = error
         raise last_error
+
+
+class _TunnelConnection(HTTPConnection):
+    """Close the response to CONNECT, which Python before 3.11.4 leaves open, and with it the socket."""
+
+    _connect_response: HTTPResponse | None = None
+
+    def response_class(self, *args: Any, **kwargs: Any) -> HTTPResponse:  # type: ignore[override]
+        self._connect_response = HTTPResponse(*args, **kwargs)
+        return self._connect_response
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        finally:
+            if self._connect_response is not None:
+                self._connect_response.close()
 
 
 def _open(address: str, port: int, timeout: float) -> socket.socket:

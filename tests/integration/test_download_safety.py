@@ -7,6 +7,7 @@ import ipaddress
 import json
 import logging
 import socket
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,10 +19,11 @@ from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_luma.client import LumaClient
 from airflow_provider_luma.client.settings import RelaySettings
+from airflow_provider_luma.download.addresses import HostPolicy
 from airflow_provider_luma.download.downloader import Downloader, FileFailure, FileRecord
 from airflow_provider_luma.download.file_store import FileStore
 from airflow_provider_luma.download.options import DownloadOptions
-from airflow_provider_luma.download.transport import Route
+from airflow_provider_luma.download.transport import Route, Transport
 from airflow_provider_luma.exceptions import LumaConfigError, LumaDownloadError, LumaUnsafeLinkError
 from airflow_provider_luma.sandbox import LumaSandbox, faults
 from airflow_provider_luma.sandbox.faults import Fault
@@ -584,6 +586,32 @@ class TestProxies:
             "http://media.internal/v.mp4",
         ]
         assert video == VIDEO
+
+    def test_a_refused_tunnel_leaves_no_open_connection(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            policy = HostPolicy(base_url="https://relay.example", allowed_hosts=("media.internal",))
+            transport = Transport(Route(policy=policy, proxies={"https": proxy}))
+            answering = threading.Thread(target=lambda: self._refuse(listener))
+            answering.start()
+
+            with pytest.raises(OSError, match="Tunnel connection failed: 403") as raised:
+                transport.get("https://media.internal/v.mp4", headers={})
+            answering.join(PATIENCE)
+
+            # The error is still held here, as a log or a retry may hold it, and its frames with it.
+            assert raised.value.__traceback__ is not None
+            assert not answering.is_alive()
+
+    @staticmethod
+    def _refuse(listener: socket.socket) -> None:
+        """Refuse one tunnel, and return once the client has closed its connection."""
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 403 No\r\n\r\n")
+            while connection.recv(65536):
+                pass
 
     def test_the_proxy_of_the_environment_is_used(
         self, lab: Lab, proxy: RawHost, monkeypatch: pytest.MonkeyPatch
