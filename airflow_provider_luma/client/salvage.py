@@ -17,8 +17,9 @@ from typing import Final
 
 import msgspec
 
-# A string that is cut off is one token up to the end; else each of its quotes would start another scan.
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]|,', re.DOTALL)
+# A string that is cut off is one token up to the end; else each of its quotes would start another scan. A run
+# of brackets is one token, so that deep nesting costs no more than text.
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]++|[\]}]++|,', re.DOTALL)
 _SEAM: Final = re.compile(rb"\}\s*+,\s*+(?=\{)")
 _GAP: Final = re.compile(rb"[\s,]*+")
 _COLON: Final = re.compile(rb"\s*+:?\s*+")
@@ -112,8 +113,8 @@ def object_members(document: bytes) -> dict[bytes, bytes]:
 def first_document(text: bytes) -> bytes:
     """Return the array or object that *text* begins with, without anything after it."""
     for depth, token in _tokens(text, 0):
-        if depth == 0:
-            return text[: token.end()]
+        if depth <= 0:
+            return text[: token.end() + depth]
     return text
 
 
@@ -153,11 +154,11 @@ def _tokens(document: bytes, start: int) -> Iterator[tuple[int, re.Match[bytes]]
     """Yield each token with the depth after it."""
     depth = 0
     for token in _TOKEN.finditer(document, start):
-        match token.group():
+        match token.group()[:1]:
             case b"[" | b"{":
-                depth += 1
+                depth += token.end() - token.start()
             case b"]" | b"}":
-                depth -= 1
+                depth -= token.end() - token.start()
         yield depth, token
 
 
@@ -165,7 +166,8 @@ def _part_end(document: bytes, start: int) -> tuple[int, bool]:
     """Find where the part at *start* ends, and whether its array or object ends there too."""
     for depth, token in _tokens(document, start):
         if depth < 0:
-            return token.start(), True
+            # The run of brackets closes as many levels too many as it has brackets from there on.
+            return token.end() + depth, True
         if depth == 0 and token.group() == b",":
             return token.start(), False
     return len(document), True
