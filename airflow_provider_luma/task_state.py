@@ -29,12 +29,10 @@ _ABSENT: Final = object()
 class _TaskStateStore:
     """Adapt Airflow's task state store, with one retention for all values."""
 
-    def __init__(self, store: Any, *, lost_is_absent: bool, retention: timedelta | None) -> None:
-        from airflow.sdk.execution_time.context import NEVER_EXPIRE
-
+    def __init__(self, store: Any, *, lost_is_absent: bool, retention: timedelta) -> None:
         self._store = store
         self._lost_is_absent = lost_is_absent
-        self._retention: timedelta = NEVER_EXPIRE if retention is None else retention
+        self._retention = retention
 
     def get(self, key: str) -> Any:
         value = self._store.get(key, _ABSENT)
@@ -63,6 +61,10 @@ def task_state_store(
     store = context.get("task_state_store")
     if store is None:
         return None
+    if retention is None:
+        from airflow.sdk.execution_time.context import NEVER_EXPIRE
+
+        retention = NEVER_EXPIRE
     return _TaskStateStore(store, lost_is_absent=lost_is_absent, retention=retention)
 
 
