@@ -10,8 +10,8 @@ def leave_out_old_versions() -> None:
     """
     Build the API in its newest version alone, the only one that the tasks of this process ask for.
 
-    The older ones, which serve workers of older Airflows, cost each process seconds. Only Airflow 3.3, on which
-    all tests run, is known to allow it; the few tests that run on others can bear the seconds.
+    The older ones, which serve workers of older Airflows, cost each process seconds. Only Airflow 3.3, on
+    which all tests run, is known to allow it; the few tests that run on others can bear the seconds.
     """
     if not airflow.__version__.startswith("3.3."):
         return
