@@ -112,6 +112,11 @@ EXTRA_FIELDS: Final = (
 )
 
 
+def default_of(name: str) -> Any:
+    """Return the default of an extra field, for the arguments that the field sets."""
+    return next(field.default for field in EXTRA_FIELDS if field.name == name)
+
+
 def provider_info_fields() -> dict[str, Any]:
     """Return the form for the provider info, which Airflow 3.2 and newer read."""
     return {

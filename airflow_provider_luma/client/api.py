@@ -27,6 +27,7 @@ from airflow_provider_luma.client.models import (
     decode_tasks,
     is_task_id,
 )
+from airflow_provider_luma.connection_fields import default_of
 from airflow_provider_luma.exceptions import (
     LumaAmbiguousSubmitError,
     LumaConfigError,
@@ -41,7 +42,7 @@ from airflow_provider_luma.validation import json_body, shown, whole_number
 
 log = logging.getLogger(__name__)
 
-DEFAULT_BATCH_SIZE: Final = 100
+DEFAULT_BATCH_SIZE: Final[int] = default_of("batch_size")
 # The id of no task, in a form that every relay accepts.
 _PROBE_ID: Final = "00000000-0000-4000-8000-000000000000"
 # An answer may repeat records and hold some that weren't requested, but not a flood of them.
@@ -91,8 +92,8 @@ class LumaClient:
         api_key: str,
         *,
         batch_size: int = DEFAULT_BATCH_SIZE,
-        connect_timeout: float = 5.0,
-        read_timeout: float = 30.0,
+        connect_timeout: float = default_of("connect_timeout"),
+        read_timeout: float = default_of("read_timeout"),
         submit_timeout: float | None = None,
         verify: bool | str = True,
         proxies: Mapping[str, str] | None = None,

@@ -26,6 +26,7 @@ from airflow_provider_luma import __version__
 from airflow_provider_luma.client.address import checked_key, parse_base_url
 from airflow_provider_luma.client.connections import Attempt, WatchedAdapter, attempting
 from airflow_provider_luma.client.errors import api_error
+from airflow_provider_luma.connection_fields import default_of
 from airflow_provider_luma.delays import MAX_RETRY_AFTER, delay_before_retry, parse_retry_after
 from airflow_provider_luma.exceptions import LumaConfigError, LumaConnectionError, LumaResponseError
 from airflow_provider_luma.text import SHORTEST_MASKED, Cleaner
@@ -113,8 +114,8 @@ class RelaySession:
         base_url: str,
         api_key: str,
         *,
-        connect_timeout: float = 5.0,
-        read_timeout: float = 30.0,
+        connect_timeout: float = default_of("connect_timeout"),
+        read_timeout: float = default_of("read_timeout"),
         submit_timeout: float | None = None,
         verify: bool | str = True,
         proxies: Mapping[str, str] | None = None,

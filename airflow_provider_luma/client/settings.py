@@ -13,20 +13,15 @@ import msgspec
 
 from airflow_provider_luma.client.address import checked_key, parse_base_url
 from airflow_provider_luma.client.api import LumaClient
-from airflow_provider_luma.connection_fields import EXTRA_FIELDS
+from airflow_provider_luma.connection_fields import EXTRA_FIELDS, default_of
 from airflow_provider_luma.exceptions import LumaConfigError
 from airflow_provider_luma.validation import FLAGS, positive_seconds, shown, whole_number
 
 CONNECTION_FIELDS: Final = {field.name: field for field in EXTRA_FIELDS}
 """The fields of a connection's extra by name, each with its type, default, bounds and description."""
 
-
-def _default(name: str) -> Any:
-    return CONNECTION_FIELDS[name].default
-
-
 DEFAULT_BASE_URL: Final = "https://xuedingmao.online"
-DEFAULT_MAX_POLL_FAILURES: Final[int] = _default("max_poll_failures")
+DEFAULT_MAX_POLL_FAILURES: Final[int] = default_of("max_poll_failures")
 
 _HOST: Final = re.compile(r"((\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
@@ -40,9 +35,9 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     base_url: str
     api_key: str
-    batch_size: int = _default("batch_size")
-    connect_timeout: float = _default("connect_timeout")
-    read_timeout: float = _default("read_timeout")
+    batch_size: int = default_of("batch_size")
+    connect_timeout: float = default_of("connect_timeout")
+    read_timeout: float = default_of("read_timeout")
     verify: bool | str = True
     proxies: tuple[tuple[str, str], ...] = ()
     max_poll_failures: int = DEFAULT_MAX_POLL_FAILURES

@@ -27,6 +27,7 @@ from urllib3.util import parse_url, wait_for_read
 
 from airflow_provider_luma import __version__
 from airflow_provider_luma.client.settings import RelaySettings
+from airflow_provider_luma.connection_fields import default_of
 from airflow_provider_luma.download.addresses import CheckedUrl, HostPolicy, is_valid_host, refusal, resolve
 from airflow_provider_luma.exceptions import LumaConfigError
 
@@ -65,8 +66,8 @@ class Route:
     """
 
     policy: HostPolicy
-    connect_timeout: float = 5.0
-    read_timeout: float = 30.0
+    connect_timeout: float = default_of("connect_timeout")
+    read_timeout: float = default_of("read_timeout")
     verify: bool | str = True
     proxies: Mapping[str, str] = field(default_factory=dict)
 
